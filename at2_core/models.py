@@ -3,8 +3,8 @@
     lm = load_model()                                # the default of the catalogue, downloaded at first use
     lm = load_model("org/model", dtype="float32")    # a hub id; or a local folder; or a .gguf file
 
-Whatever the name, it first becomes a folder with safetensors and is then loaded the same way: no code from the model's
-folder is run and nothing pickled is read.
+Whatever the name, it first becomes a folder with safetensors and is then loaded the same way: no code from the
+model's folder is run and nothing pickled is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from at2_core.download import (
+from .download import (
     CatalogueEntry,
     Progress,
     convert_gguf_file,
@@ -25,7 +25,7 @@ from at2_core.download import (
     fetch_catalogue_model,
     fetch_hub_model,
 )
-from at2_core.errors import ModelNotAvailable
+from .errors import ModelNotAvailable
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -67,8 +67,9 @@ def load_model(
 ) -> LanguageModel:
     """The LanguageModel called `name`: of the catalogue, a hub id, a local folder or a .gguf file.
 
-    device "auto" is CUDA where there is one, else the CPU. dtype "auto" is bfloat16 where that device computes it
-    natively, else float32. `progress(stage, done, total)` is called from this thread; an exception raised in it cancels.
+    device "auto" is CUDA where there is one, else the CPU; "mps" is used on request. dtype "auto" is bfloat16 where
+    the device computes it natively, else float32. `progress(stage, done, total)` is called from this thread; an
+    exception raised in it cancels.
     """
     report = progress or (lambda stage, done, total: None)
     chosen_device = _device(device)
@@ -106,7 +107,7 @@ def _folder(name: str, cache_dir: Path, progress: Progress) -> Path:
         return path
     if path.exists():
         raise ModelNotAvailable(f"{name!r} is a file, but not a .gguf file; give a .gguf file or a folder.")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 and "/" in name or "\\" in name:
+    if path.is_absolute() or name.startswith((".", "~")) or "\\" in name or name.count("/") > 1:
         raise ModelNotAvailable(f"There is no folder or file {name!r}.")
     return fetch_hub_model(name, progress)
 
@@ -153,7 +154,7 @@ def _device(device: str) -> Any:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelNotAvailable(
-            f"The device {device!r} is not usable here; \"auto\", \"cpu\", \"cuda\" and \"mps\" are known."
+            f'The device {device!r} is not usable here; "auto", "cpu", "cuda" and "mps" are known.'
         ) from error
     return chosen
 
@@ -201,7 +202,7 @@ def _max_length(config: Any, tokenizer: Any) -> int:
 def _fingerprint(folder: Path) -> str:
     """12 hex digits from the names, shapes and a sample of values of the weights on disk.
 
-    Values are compared as bfloat16, so the same model stored as float32 and as bfloat16 has the same fingerprint.
+    Values are compared as bfloat16: the same model stored as float32 and as bfloat16 has one fingerprint.
     """
     import torch
     from safetensors import safe_open
@@ -221,14 +222,14 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _short_name(name: str) -> str:
-    """The name to show and to store: a path is shortened to its last part, which tells nothing about the disk."""
+    """The name to show and to store: of a path the last part, which tells nothing about the disk."""
     path = Path(name).expanduser()
     return path.resolve().name if name not in CATALOGUE and path.exists() else name
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bars on the terminal while loading: a library does not print; `progress` tells the caller."""
+    """No progress bars on the terminal while loading: a library does not print, `progress` tells."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
