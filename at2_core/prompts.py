@@ -3,25 +3,25 @@
 - `ContextTask`, `Document`, `Turn`: what the user gives
 - `Prompt`, `Part`: the rendered text, its token ids, and where each thing the user gave stands in both
 - `render(tokenizer, task)`: from the one to the other
+- `encode_text(tokenizer, text)`: the same care for a text without a template, a response for instance
 
 The template is rendered with a stand-in for every user field, and the fields are put in afterwards: so their places
 are known exactly, and nothing that a template does to a message (trimming, searching for markers) can touch them.
-The tokenizer then sees the whole prompt at once, as transformers would show it. Only where a user's text would come
-out as a control token is it cut in two, so that it stays text.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import At2Error, EmptyInput
+from .tokens import Span, anchor, encode, encode_text, prefix_ids, without_surrogates
+
+__all__ = ["ContextTask", "Document", "Part", "Prompt", "Turn", "encode_text", "render", "without_surrogates"]
 
 ROLES = ("user", "assistant")
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ def render(tokenizer: Any, task: ContextTask) -> Prompt:
     skeleton = _by_template(tokenizer, messages, stand_ins) if has_template else _plainly(messages, stand_ins)
     text, parts = _fill(skeleton, stand_ins, fields)
 
-    controls = _Controls(tokenizer)
-    ids, raw = _encode(tokenizer, controls, text, [(p.start, p.end) for p in parts])
-    if controls.sequence(ids, raw, text) != controls.sequence(*_tokenize(tokenizer, skeleton), skeleton):
-        raise At2Error("The text around a field changes how this model's chat template is read; please reword its ends.")
-    offsets = _tile(raw, text, controls.mask(ids, raw, text))
-    prefix = [] if has_template else _prefix(tokenizer)
-    anchors = [-1] * len(prefix) + [_anchor(text, span) for span in offsets]
+    encoding = encode(tokenizer, text, [(part.start, part.end) for part in parts])
+    if encoding.controls != encode(tokenizer, skeleton).controls:
+        raise At2Error(
+            "The text at the border of a field hides a control token of the model; reword its ends."
+        )
+    prefix = [] if has_template else prefix_ids(tokenizer)
+    anchors = [-1] * len(prefix) + [anchor(text, span) for span in encoding.offsets]
     return Prompt(
         text=text,
-        ids=tuple(prefix) + tuple(ids),
-        offsets=((0, 0),) * len(prefix) + tuple(offsets),
+        ids=(*prefix, *encoding.ids),
+        offsets=(*[(0, 0)] * len(prefix), *encoding.offsets),
         parts=tuple(_with_tokens(part, anchors) for part in parts),
     )
 
@@ -137,7 +137,7 @@ def _messages(task: ContextTask) -> tuple[list[Message], list[Field]]:
     fields: list[Field] = []
 
     def field(kind: str, text: str, document: int | None = None, turn: int | None = None) -> int:
-        fields.append((Part(kind, 0, 0, 0, 0, document, turn), _without_surrogates(text)))
+        fields.append((Part(kind, 0, 0, 0, 0, document, turn), without_surrogates(text)))
         return len(fields) - 1
 
     messages: list[Message] = []
@@ -158,11 +158,6 @@ def _messages(task: ContextTask) -> tuple[list[Message], list[Field]]:
     return messages, fields
 
 
-def _without_surrogates(text: str) -> str:
-    # Halves of a pair that belong together become the character they mean; a lone half becomes U+FFFD.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 # ------------------------------------------------------------------------------------------ the template
 
 
@@ -180,7 +175,9 @@ def _content(pieces: Iterable[str | int], stand_ins: list[str]) -> str:
 
 def _plainly(messages: list[Message], stand_ins: list[str]) -> str:
     blocks = [
-        _content(pieces, stand_ins) if role == "system" else f"{role.capitalize()}: {_content(pieces, stand_ins)}"
+        _content(pieces, stand_ins)
+        if role == "system"
+        else f"{role.capitalize()}: {_content(pieces, stand_ins)}"
         for role, pieces in messages[:-1]
     ]
     return "\n\n".join([*blocks, _content(messages[-1][1], stand_ins), "Answer:"])
@@ -194,7 +191,9 @@ def _by_template(tokenizer: Any, messages: list[Message], stand_ins: list[str]) 
         try:
             rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template is a program by somebody else and raises whatever it likes
-            failure = failure or f"it says: {str(error).strip().splitlines()[0] if str(error).strip() else 'error'}"
+            failure = (
+                failure or f"it says: {str(error).strip().splitlines()[0] if str(error).strip() else 'error'}"
+            )
             continue
         if all(rendered.count(s) == 1 for s in stand_ins):
             return rendered
@@ -234,129 +233,8 @@ def _fill(skeleton: str, stand_ins: list[str], fields: list[Field]) -> tuple[str
     return text + skeleton[done:], parts
 
 
-# -------------------------------------------------------------------------------------------- the tokens
-
-
-class _Controls:
-    """Which token ids steer the model, so that user text must never become one.
-
-    Special tokens, and added tokens that look like markup (`<think>`). Added words and runs of whitespace, which some
-    tokenizers hold as added tokens too, are ordinary text.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        added = tokenizer.added_tokens_decoder
-        self.ids = {
-            i for i, token in added.items()
-            if len(token.content.strip()) > 1 and (token.special or re.search(r"[^\w\s]", token.content))
-        }  # fmt: skip
-        # The unknown token stands for any character outside the vocabulary: no control unless it was spelled out.
-        self.unknown, self.unknown_text = tokenizer.unk_token_id, tokenizer.unk_token
-
-    def mask(self, ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[bool]:
-        return [
-            i in self.ids and (i != self.unknown or text[s:e].strip() == self.unknown_text)
-            for i, (s, e) in zip(ids, offsets, strict=True)
-        ]
-
-    def sequence(self, ids: Sequence[int], offsets: Sequence[Span], text: str) -> list[int]:
-        return [i for i, control in zip(ids, self.mask(ids, offsets, text), strict=True) if control]
-
-
-def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return list(encoding["input_ids"]), [(int(s), int(e)) for s, e in encoding["offset_mapping"]]
-
-
-def _encode(tokenizer: Any, controls: _Controls, text: str, parts: list[Span]) -> tuple[list[int], list[Span]]:
-    """Token ids and offsets of the text. Where a control token would arise from a part, the text is cut inside its
-    characters and both sides are tokenized on their own; without such an accident nothing is ever cut."""
-    cuts: set[int] = set()
-    while True:
-        ids, offsets = _tokenize_between(tokenizer, text, sorted(cuts))
-        arisen = [
-            span
-            for span, control in zip(offsets, controls.mask(ids, offsets, text), strict=True)
-            if control and any(text[max(span[0], s) : min(span[1], e)].strip() for s, e in parts)
-        ]
-        if not arisen:
-            return ids, offsets
-        before = len(cuts)
-        cuts.update(at for span in arisen if (at := _cut_inside(text, span)) is not None)
-        if len(cuts) == before:
-            shown = text[arisen[0][0] : arisen[0][1]]
-            raise At2Error(f"The text contains {shown!r}, which this model can only read as a control token.")
-
-
-def _cut_inside(text: str, span: Span) -> int | None:
-    """A place inside the span's visible characters, behind the first: `<|im_end|>` is read as `<` and `|im_end|>`."""
-    visible = [i for i in range(*span) if not text[i].isspace()]
-    return visible[1] if len(visible) > 1 else None
-
-
-def _tokenize_between(tokenizer: Any, text: str, cuts: list[int]) -> tuple[list[int], list[Span]]:
-    ids: list[int] = []
-    offsets: list[Span] = []
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        piece = text[start:end]
-        # Some tokenizers put a space before whatever they are given. Behind a guard the piece is not the beginning,
-        # provided that no token reaches across the border; the guard's own tokens are dropped.
-        for guard in ("\n", text[start - 1], "") if start else ("",):
-            piece_ids, spans = _tokenize(tokenizer, guard + piece)
-            g = len(guard)
-            if not any(s < g < e for s, e in spans):
-                break
-        kept = [(i, s, e) for i, (s, e) in zip(piece_ids, spans, strict=True) if s >= g]
-        ids += [i for i, _, _ in kept]
-        offsets += [(start + s - g, start + e - g) for _, s, e in kept]
-    return ids, offsets
-
-
-def _prefix(tokenizer: Any) -> list[int]:
-    """What the tokenizer itself puts before a text (its BOS token). What it puts behind one would end the prompt."""
-    encoding = tokenizer("x", return_special_tokens_mask=True)
-    ids, special = encoding["input_ids"], encoding["special_tokens_mask"]
-    return list(ids[: special.index(0)]) if 0 in special else []
-
-
-def _tile(offsets: list[Span], text: str, control: list[bool]) -> list[Span]:
-    """The offsets widened so that every character lies in a token's span.
-
-    Tokenizers leave characters out: the space before a word, or a combining mark that was composed away. A space
-    goes to the token that follows, everything else to the token before.
-    """
-    starts, ends = [s for s, _ in offsets], [e for _, e in offsets]
-    reached = 0
-    for i in range(len(offsets)):
-        if starts[i] > reached:
-            gap = text[reached : starts[i]]
-            split = re.search(r"\s", gap)
-            border = reached + split.start() if split and not control[i] else starts[i]
-            if i == 0 or (control[i - 1] and not control[i]):
-                border = reached
-            for j in range(i - 1, -1, -1):
-                if ends[j] != reached or control[j] != control[i - 1]:
-                    break
-                ends[j] = border
-            starts[i] = border
-        starts[i] = max(starts[i], starts[i - 1]) if i else starts[i]
-        ends[i] = reached = max(ends[i], reached, starts[i])
-    for j in range(len(offsets) - 1, -1, -1):
-        if ends[j] != reached:
-            break
-        ends[j] = len(text)
-    return list(zip(starts, ends, strict=True))
-
-
-def _anchor(text: str, span: Span) -> int:
-    """The character that decides where a token belongs: its first visible one, or the middle of pure whitespace."""
-    start, end = span
-    return next((i for i in range(start, end) if not text[i].isspace()), max(start, (start + end - 1) // 2))
-
-
 def _with_tokens(part: Part, anchors: list[int]) -> Part:
-    inside = [i for i, a in enumerate(anchors) if part.start <= a < part.end]
-    if inside:
-        return replace(part, token_start=inside[0], token_end=inside[-1] + 1)
-    first = next((i for i, a in enumerate(anchors) if a >= part.start), len(anchors))
-    return replace(part, token_start=first, token_end=first)
+    """The part with its tokens: those whose anchor lies in it. Anchors never go back, so they are neighbours."""
+    return replace(
+        part, token_start=bisect_left(anchors, part.start), token_end=bisect_left(anchors, part.end)
+    )

@@ -18,7 +18,8 @@ import regex
 import sentencex
 
 from .errors import At2Error
-from .prompts import Part, Prompt, Span, _anchor
+from .prompts import Part, Prompt
+from .tokens import Span, anchor
 
 GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
 
@@ -67,7 +68,7 @@ def _tokens(prompt: Prompt, part: Part) -> tuple[list[int], list[int]]:
     for i in range(part.token_start + 1, part.token_end):
         span = prompt.offsets[i]
         own = min(span[1], part.end) > reached  # a last token without characters of its own opens no source
-        if own and reached > borders[-1] and _anchor(prompt.text, span) >= reached:
+        if own and reached > borders[-1] and anchor(prompt.text, span) >= reached:
             borders.append(reached)
             firsts.append(i)
         reached = max(reached, span[1])
@@ -78,7 +79,7 @@ def _to_tokens(prompt: Prompt, part: Part, starts: list[int]) -> tuple[list[int]
     """The starts that keep at least one token, and that token. `starts` begin with the part's own."""
     first: dict[int, int] = {}
     for i in range(part.token_start, part.token_end):
-        unit = max(0, bisect_right(starts, _anchor(prompt.text, prompt.offsets[i])) - 1)
+        unit = max(0, bisect_right(starts, anchor(prompt.text, prompt.offsets[i])) - 1)
         first.setdefault(unit, i)
     kept = sorted(first)
     # What comes before the first unit with a token belongs to it, so that the part is covered from its start.
@@ -132,7 +133,12 @@ def split_words(text: str) -> list[Span]:
 
 _ITEM = regex.compile(r"\s*([-*+•·▪◦–—|#>]|\(?\p{N}{1,3}[.)]\s|\(?\p{L}[.)]\s)")
 _CLOSED = regex.compile(r"[.!?:;|…。！？؟۔।॥።][\p{Pe}\p{Pf}\"']*$")
-_SCRIPTS = (("ja", r"[\p{Hiragana}\p{Katakana}]"), ("zh", r"\p{Han}"), ("hi", r"\p{Devanagari}"), ("ar", r"\p{Arabic}"))
+_SCRIPTS = (
+    ("ja", r"[\p{Hiragana}\p{Katakana}]"),
+    ("zh", r"\p{Han}"),
+    ("hi", r"\p{Devanagari}"),
+    ("ar", r"\p{Arabic}"),
+)
 
 
 def split_sentences(text: str) -> list[Span]:
