@@ -1,0 +1,71 @@
+"""AT2: which parts of its prompt a language model used for each part of its response (arXiv 2504.13752).
+
+Names resolve on first use, so that importing this package loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ablation import ablate, log_prob, outcome, random_keep
+    from .attribution import Attribution, attribute, head_attention, head_features, token_scores
+    from .errors import (
+        At2Error,
+        Cancelled,
+        EmptyInput,
+        EstimatorFileError,
+        EstimatorMismatch,
+        ExplorationFileError,
+        ModelNotAvailable,
+        PromptTooLong,
+        ResponseDoesNotFit,
+        RunFolderMismatch,
+    )
+    from .estimator import (
+        Estimator,
+        load_estimator,
+        save_estimator,
+        single_head,
+        uniform_estimator,
+        without_heads,
+    )
+    from .evaluation import evaluate
+    from .exploration import Exploration, explore
+    from .generation import Generation, generate, replay, retrace
+    from .learning import learn
+    from .models import DEFAULT_MODEL, LanguageModel, load_model
+    from .prompts import ContextTask, Document, Part, Prompt, Turn
+    from .sources import GRANULARITIES, Source, cut, split_sentences
+
+_HOME = {
+    "ablation": "ablate log_prob outcome random_keep",
+    "attribution": "Attribution attribute head_attention head_features token_scores",
+    "errors": "At2Error Cancelled EmptyInput EstimatorFileError EstimatorMismatch ExplorationFileError ModelNotAvailable "
+    "PromptTooLong ResponseDoesNotFit RunFolderMismatch",
+    "estimator": "Estimator load_estimator save_estimator single_head uniform_estimator without_heads",
+    "evaluation": "evaluate",
+    "exploration": "Exploration explore",
+    "generation": "Generation generate replay retrace",
+    "learning": "learn",
+    "models": "DEFAULT_MODEL LanguageModel load_model",
+    "prompts": "ContextTask Document Part Prompt Turn",
+    "sources": "GRANULARITIES Source cut split_sentences",
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = [*_MODULE]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE])

@@ -1,0 +1,242 @@
+"""Remove sources from the prompt and measure the response again: the ground truth that scores are judged by.
+
+`ablate`     token logit-probabilities of the response for many keep-vectors
+`outcome`    the logit of a target's probability, from its tokens' logit-probabilities
+
+Dropping hidden tokens while the others keep their positions gives the logits of a mask at a fraction of its work. Where a
+model takes positions from the index instead (ALiBi, sliding windows shorter than the prompt) the mask itself is used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from .errors import Cancelled
+from .generation import Generation, _keep_logits, token_logit_probs
+from .models import LanguageModel
+from .sources import Source
+
+BATCH_TOKENS = 2048  # tokens of one forward pass on a processor; more only costs memory
+PROBE_TOLERANCE = 0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
+
+
+def ablate(
+    lm: LanguageModel,
+    gen: Generation,
+    sources: Sequence[Source],
+    keep: np.ndarray,
+    *,
+    method: str = "auto",
+    cancel: threading.Event | None = None,
+) -> np.ndarray:
+    """log(p / (1 - p)) of each response token, with the dropped sources hidden: float32 (M, T).
+
+    keep: bool (M, S), one row an ablation. Positions of the kept tokens do not change; all else in the prompt stays.
+    method: "drop" leaves the hidden tokens out, "mask" hides them from attention at full length, "auto" drops wherever that
+    is the same. Raises Cancelled when `cancel` is set between batches.
+    """
+    keep = np.asarray(keep, bool)
+    if keep.ndim != 2 or keep.shape[1] != len(sources):
+        raise ValueError(f"keep has shape {keep.shape}, expected (ablations, {len(sources)} sources)")
+    out = np.zeros((len(keep), gen.num_tokens), np.float32)
+    if not len(keep) or not gen.response_ids:
+        return out
+    distinct, inverse = np.unique(keep, axis=0, return_inverse=True)
+    kept = [_kept_tokens(len(gen.rendered.ids), sources, row) for row in distinct]
+    if method == "auto":
+        method = "drop" if can_drop(lm, len(gen.rendered.ids) + gen.num_tokens) else "mask"
+    run = _drop if method == "drop" else _mask
+    results = np.zeros((len(distinct), gen.num_tokens), np.float32)
+    for rows, logit_probs in run(lm, gen, kept):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("The ablations were stopped.")
+        results[rows] = logit_probs.cpu().numpy()
+    out[:] = results[inverse.reshape(-1)]
+    return out
+
+
+def log_prob(logit_probs: np.ndarray) -> np.ndarray:
+    """float64 (...): log-probability of a target, from its tokens' logit-probabilities (..., tokens)."""
+    x = np.asarray(logit_probs, np.float64)
+    return -np.logaddexp(0, -x).sum(axis=-1)
+
+
+def outcome(logit_probs: np.ndarray) -> np.ndarray:
+    """float64 (...): f = log P - log(1 - P) of a target with probability P, from its tokens' logit-probabilities.
+
+    (arXiv 2504.13752, section 3.) For one token it is that token's logit-probability.
+    """
+    x = np.asarray(logit_probs, np.float64)
+    if x.shape[-1] == 1:
+        return x[..., 0]
+    log_p = log_prob(x)
+    # 1 - P through expm1, so that P near one and P near zero both keep their digits; P that rounds to one is held off.
+    log_p = np.minimum(log_p, -1e-30)
+    return log_p - np.where(log_p > -np.log(2), np.log(-np.expm1(log_p)), np.log1p(-np.exp(log_p)))
+
+
+def random_keep(count: int, num_sources: int, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
+    """bool (count, num_sources): keep-vectors in which each source stays with the given probability."""
+    return rng.random((count, num_sources)) < probability
+
+
+_droppable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def can_drop(lm: LanguageModel, num_tokens: int) -> bool:
+    """Whether leaving tokens out gives what masking them gives, at this length.
+
+    Windows count tokens by their index, so a prompt longer than one needs the mask. Whether positions are honoured at all is
+    tried once per model on a short sequence rather than looked up in a table of architectures.
+    """
+    config = lm.model.config.get_text_config()
+    for name in ("sliding_window", "attention_chunk_size"):
+        window = getattr(config, name, None)
+        if window is not None and window < num_tokens:
+            return False
+    if lm.model not in _droppable:
+        _droppable[lm.model] = _probe(lm)
+    return _droppable[lm.model]
+
+
+@torch.inference_mode()
+def _probe(lm: LanguageModel) -> bool:
+    vocabulary = lm.model.config.get_text_config().vocab_size
+    ids = torch.arange(7, 31, device=lm.device)[None] * 37 % vocabulary
+    mask = torch.ones_like(ids)
+    mask[:, 4:12] = 0
+    positions = torch.arange(ids.shape[1], device=lm.device)[None]
+    seen = mask.bool()
+    try:
+        masked = lm.model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits[0, -1].float()
+        dropped = lm.model(
+            ids[seen][None], attention_mask=mask[seen][None], position_ids=positions[seen][None], use_cache=False
+        ).logits[0, -1].float()
+    except TypeError:  # no position_ids in its forward
+        return False
+    return bool((masked - dropped).abs().max() <= PROBE_TOLERANCE * masked.std().clamp(min=1e-6) * (_noise(lm)))
+
+
+def _noise(lm: LanguageModel) -> float:
+    return 1.0 if lm.dtype == torch.float32 else 10.0
+
+
+def _kept_tokens(n: int, sources: Sequence[Source], keep: np.ndarray) -> np.ndarray:
+    """Indices of the prompt's tokens that stay."""
+    stays = np.ones(n, bool)
+    for source, kept in zip(sources, keep, strict=True):
+        if not kept:
+            stays[source.token_start : source.token_end] = False
+    return np.flatnonzero(stays)
+
+
+@torch.inference_mode()
+def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of similar length, padded on the left, behind a prefix that all share and that runs once."""
+    n, count = len(gen.rendered.ids), gen.num_tokens
+    prompt = np.array(gen.rendered.ids)
+    tail = np.array(gen.response_ids[:-1], dtype=np.int64)
+    tail_positions = np.arange(n, n + len(tail))
+    prefix = _shared_prefix(kept, n)
+    past = _run_prefix(lm, prompt[:prefix]) if prefix else None
+    order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
+    for rows in _batches(order, [len(k) - prefix + len(tail) for k in kept]):
+        longest = max(len(kept[i]) for i in rows) - prefix + len(tail)
+        ids = np.zeros((len(rows), longest), np.int64)
+        positions = np.zeros((len(rows), longest), np.int64)
+        mask = np.zeros((len(rows), prefix + longest), np.int64)
+        mask[:, :prefix] = 1
+        for r, i in enumerate(rows):
+            own = kept[i][prefix:]
+            length = len(own) + len(tail)
+            ids[r, longest - length :] = np.concatenate([prompt[own], tail])
+            positions[r, longest - length :] = np.concatenate([own, tail_positions])
+            mask[r, prefix + longest - length :] = 1
+        logits = lm.model(
+            torch.from_numpy(ids).to(lm.device),
+            attention_mask=torch.from_numpy(mask).to(lm.device),
+            position_ids=torch.from_numpy(positions).to(lm.device),
+            past_key_values=_repeat(past, len(rows)),
+            use_cache=past is not None,
+            **_keep_logits(lm, count),
+        ).logits[:, -count:]
+        yield rows, _logit_probs(logits, gen)
+
+
+@torch.inference_mode()
+def _mask(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterator[tuple[list[int], Tensor]]:
+    """The plain way: full length, hidden tokens masked from attention, positions by index."""
+    n, count = len(gen.rendered.ids), gen.num_tokens
+    ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)
+    length = ids.shape[1]
+    for rows in _batches(list(range(len(kept))), [length] * len(kept)):
+        mask = torch.ones(len(rows), length, dtype=torch.long, device=lm.device)
+        for r, i in enumerate(rows):
+            mask[r, :n] = 0
+            mask[r, torch.from_numpy(kept[i]).to(lm.device)] = 1
+        logits = lm.model(
+            ids.expand(len(rows), -1),
+            attention_mask=mask,
+            use_cache=False,
+            **_position_ids(lm, ids, len(rows)),
+            **_keep_logits(lm, count),
+        ).logits[:, -count:]
+        yield rows, _logit_probs(logits, gen)
+
+
+def _position_ids(lm: LanguageModel, ids: Tensor, batch: int) -> dict[str, Tensor]:
+    import inspect
+
+    if "position_ids" not in inspect.signature(lm.model.forward).parameters:
+        return {}
+    return {"position_ids": torch.arange(ids.shape[1], device=ids.device)[None].expand(batch, -1)}
+
+
+def _batches(order: list[int], lengths: list[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * max(lengths[i], *(lengths[j] for j in batch)) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _shared_prefix(kept: list[np.ndarray], n: int) -> int:
+    """How many leading prompt tokens every ablation keeps, always less than all of the prompt."""
+    shared = n - 1
+    for own in kept:
+        gap = np.flatnonzero(own[:shared] != np.arange(len(own[:shared])))
+        shared = min(shared, int(gap[0]) if len(gap) else len(own))
+    return shared
+
+
+def _run_prefix(lm: LanguageModel, ids: np.ndarray) -> Any:
+    past = DynamicCache()
+    lm.model(torch.from_numpy(ids)[None].to(lm.device), past_key_values=past, use_cache=True, **_keep_logits(lm, 1))
+    return past
+
+
+def _repeat(past: Any, batch: int) -> Any:
+    if past is None:
+        return None
+    import copy
+
+    repeated = copy.deepcopy(past)
+    repeated.batch_repeat_interleave(batch)
+    return repeated
+
+
+def _logit_probs(logits: Tensor, gen: Generation) -> Tensor:
+    """(batch, T, vocabulary) to (batch, T)."""
+    ids = torch.tensor(gen.response_ids, device=logits.device)
+    return torch.stack([token_logit_probs(row, ids) for row in logits])

@@ -1,0 +1,277 @@
+"""Read attention from response to prompt inside the model's own kernels.
+
+`reading`       while it lasts, every attention layer leaves its queries and keys in a `Reader`
+`Trace`         what was read: the queries of the response's rows and all keys, layer by layer
+`weights`       softmax weights of one layer, computed from the trace in blocks of rows
+`contract`      weights of all heads, summed with one coefficient per head
+
+Attention weights are never asked of the model (`output_attentions=True` forces the slow kernel and holds heads x tokens x
+tokens). Instead a function registered with transformers' `AttentionInterface` looks at `query` and `key` and hands on
+to the stock kernel, so the logits are bit-identical and no architecture is known here by name. Keeping queries and keys
+costs `layers x heads x width` a token; the weights follow from them at any time without another forward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .errors import ModelNotAvailable
+
+PREFIX = "at2_"  # our function over kernel "sdpa" is registered as "at2_sdpa"
+BLOCK_FLOATS = 4_000_000  # weights held at once, 16 MB: fits the processor's caches poorly above, wastes calls below
+
+
+@dataclass
+class LayerTrace:
+    """What one attention layer did for the response: queries (heads, rows, width), keys (kv heads, tokens, width)."""
+
+    queries: Tensor
+    keys: Tensor
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None  # (heads,) logits that take part in the softmax and are then dropped
+    mask: Tensor | None = None  # (1 or heads, rows, tokens), boolean (True: may see) or additive; None: causal only
+    window: int | None = None
+
+    @property
+    def num_heads(self) -> int:
+        return self.queries.shape[0]
+
+
+@dataclass
+class Trace:
+    """Queries of the rows that predict the response, and all keys; row t (from 0) sits at position `first_row + t`."""
+
+    layers: list[LayerTrace]
+    first_row: int
+
+    @property
+    def num_rows(self) -> int:
+        return self.layers[0].queries.shape[1]
+
+    def crop(self, num_rows: int) -> Trace:
+        """The same trace without the rows past `num_rows`."""
+        for layer in self.layers:
+            layer.queries = layer.queries[:, :num_rows]
+            layer.mask = None if layer.mask is None else layer.mask[:, :num_rows]
+        return self
+
+
+@dataclass
+class Reader:
+    """Collects a `Trace` of the rows from position `first_row` on, over one or more forward passes of one sequence."""
+
+    first_row: int
+    queries: dict[int, list[Tensor]] = field(default_factory=dict)
+    masks: dict[int, list[Tensor | None]] = field(default_factory=dict)
+    latest: dict[int, dict[str, Any]] = field(default_factory=dict)
+    cut_masks: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)  # layers share a pass's masks
+
+    def see(self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> None:
+        """query: (1, heads, rows, width); key: (1, kv heads, tokens, width), the cached ones included."""
+        rows, tokens = query.shape[2], key.shape[2]
+        start = max(self.first_row - (tokens - rows), 0)
+        if start >= rows:
+            return
+        layer = module.layer_idx
+        # A view would keep the queries of the whole prompt alive.
+        self.queries.setdefault(layer, []).append(query[0, :, start:].clone())
+        self.masks.setdefault(layer, []).append(None if mask is None else self._cut(mask, start, rows, tokens))
+        scaling = options.get("scaling")
+        sinks = options.get("s_aux", getattr(module, "sinks", None))
+        own = key.untyped_storage().nbytes() <= 2 * key.nbytes
+        self.latest[layer] = dict(
+            keys=(key if own else key.clone())[0],
+            scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+            softcap=options.get("softcap"),
+            sinks=None if sinks is None else sinks.detach(),
+            window=options.get("sliding_window"),
+        )
+
+    def _cut(self, mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:
+        for whole, part in self.cut_masks:
+            if whole is mask:
+                return part
+        part = _rows_of(mask, start, rows, tokens)
+        self.cut_masks = [*self.cut_masks[-1:], (mask, part)]  # two: windowed layers alternate with full ones
+        return part
+
+    def trace(self) -> Trace:
+        """What was read so far."""
+        self.cut_masks.clear()
+        joined: dict[tuple[int, ...], Tensor | None] = {}
+        layers = []
+        for layer in sorted(self.latest):
+            seen, parts = self.latest[layer], self.masks[layer]
+            identity = tuple(id(part) for part in parts)
+            if identity not in joined:
+                counts = [q.shape[1] for q in self.queries[layer]]
+                joined[identity] = _join_masks(parts, counts, seen["keys"].shape[1])
+            mask = joined[identity]
+            layers.append(LayerTrace(queries=torch.cat(self.queries[layer], dim=1), mask=mask, **seen))
+        return Trace(layers, self.first_row)
+
+
+_reader: ContextVar[Reader | None] = ContextVar("at2_reader", default=None)
+_installed: dict[int, tuple[int, str]] = {}  # id(model) -> (how many readings are open, the kernel to give back)
+_install_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def reading(model: Any, first_row: int) -> Iterator[Reader]:
+    """Read the attention of the forward passes in this block, for rows from position `first_row` on (from 0).
+
+        with reading(lm.model, first_row=n - 1) as reader:
+            lm.model(ids)
+        trace = reader.trace()
+
+    Raises ModelNotAvailable if the model does not take its attention from transformers' attention interface.
+    """
+    _install(model)
+    reader = Reader(first_row)
+    token = _reader.set(reader)
+    try:
+        yield reader
+    finally:
+        _reader.reset(token)
+        _uninstall(model)
+
+
+def weights(layer: LayerTrace, first_row: int, rows: slice = slice(None)) -> Tensor:
+    """Softmax weights of one layer: float32 (heads, rows, tokens), each row summing to one (to less with sinks)."""
+    queries = layer.queries[:, rows].float()
+    heads, count, width = queries.shape
+    kv_heads, tokens, _ = layer.keys.shape
+    grouped = queries.reshape(kv_heads, heads // kv_heads * count, width)  # query head h reads kv head h // group
+    logits = torch.matmul(grouped, layer.keys.float().transpose(1, 2)).mul_(layer.scaling)
+    logits = logits.reshape(heads, count, tokens)
+    if layer.softcap is not None:
+        logits = torch.tanh(logits.div_(layer.softcap)).mul_(layer.softcap)
+    start = first_row + (rows.start or 0)
+    position = torch.arange(start, start + count, device=logits.device)[:, None]
+    column = torch.arange(tokens, device=logits.device)[None, :]
+    hidden = column > position
+    if layer.mask is not None:
+        mask = layer.mask[:, rows]
+        if mask.dtype == torch.bool:
+            hidden = hidden | ~mask
+        else:
+            logits = logits + mask.float()
+    elif layer.window is not None:
+        hidden = hidden | (column <= position - layer.window)
+    logits.masked_fill_(hidden, -torch.inf)
+    if layer.sinks is None:
+        return torch.softmax(logits, dim=-1)
+    sinks = layer.sinks.float().reshape(heads, 1, 1).expand(heads, count, 1)
+    return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :-1]
+
+
+def blocks(layer: LayerTrace) -> Iterator[slice]:
+    """Slices of rows such that one block's weights stay near `BLOCK_FLOATS` numbers."""
+    heads, rows, _ = layer.queries.shape
+    step = max(1, BLOCK_FLOATS // (heads * layer.keys.shape[1]))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+@torch.inference_mode()
+def contract(trace: Trace, theta: Tensor, num_columns: int) -> Tensor:
+    """sum over l, h of theta[l, h] * A[l, h, row, column]: float32 (rows, num_columns).
+
+    theta: (layers, heads). This is the paper's score (arXiv 2504.13752, section 3) before positions are summed to sources;
+    heads are summed inside the block of rows, so that no array of size heads x rows x tokens ever exists.
+    """
+    device = trace.layers[0].queries.device
+    theta = theta.to(device=device, dtype=torch.float32)
+    total = torch.zeros(trace.num_rows, num_columns, device=device)
+    for layer, coefficients in zip(trace.layers, theta, strict=True):
+        if not coefficients.any():
+            continue
+        for rows in blocks(layer):
+            block = weights(layer, trace.first_row, rows)  # (heads, rows, tokens)
+            summed = torch.mv(block.reshape(len(block), -1).T, coefficients.to(block.device)).reshape(block.shape[1:])
+            total[rows] += summed[:, :num_columns].to(device)
+    return total
+
+
+def _install(model: Any) -> None:
+    with _install_lock:
+        count, kernel = _installed.get(id(model), (0, model.config._attn_implementation))
+        if count == 0:
+            if not model._can_set_attn_implementation():
+                raise ModelNotAvailable(
+                    f"{type(model).__name__} does not take its attention from transformers' attention interface, so its "
+                    "heads cannot be read; choose another model."
+                )
+            _register(kernel)
+            model.set_attn_implementation(PREFIX + kernel)
+        _installed[id(model)] = (count + 1, kernel)
+
+
+def _uninstall(model: Any) -> None:
+    with _install_lock:
+        count, kernel = _installed.pop(id(model))
+        if count > 1:
+            _installed[id(model)] = (count - 1, kernel)
+        else:
+            model.set_attn_implementation(kernel)
+
+
+def _register(kernel: str) -> None:
+    name = PREFIX + kernel
+    if name in ALL_ATTENTION_FUNCTIONS.valid_keys():
+        return
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any) -> Any:
+        reader = _reader.get()
+        if reader is not None:
+            reader.see(module, query, key, attention_mask, options)
+        return _stock(kernel, module)(module, query, key, value, attention_mask, **options)
+
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[kernel])
+
+
+def _stock(kernel: str, module: Any) -> Callable[..., Any]:
+    """The function that would have run; the eager one is each modelling file's own."""
+    if kernel != "eager":
+        return ALL_ATTENTION_FUNCTIONS[kernel]  # type: ignore[no-any-return]
+    return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[no-any-return]
+
+
+def _rows_of(mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:
+    """The mask's rows from `start` on, or None if they hide nothing beyond the future."""
+    mask = mask[0, :, start:rows, :tokens]
+    if mask.shape[1] == 1:  # a decoding step sees the past alone, so an empty mask needs no keeping
+        empty = mask.all() if mask.dtype == torch.bool else (mask == 0).all()
+        if bool(empty):
+            return None
+    return mask.clone()
+
+
+def _join_masks(masks: list[Tensor | None], rows: list[int], tokens: int) -> Tensor | None:
+    """Masks of successive passes, widened to the final number of tokens: (1 or heads, rows, tokens), or None."""
+    present = [m for m in masks if m is not None]
+    if not present:
+        return None
+    heads, like = max(m.shape[0] for m in present), present[0]
+    seen = torch.ones if like.dtype == torch.bool else torch.zeros
+    joined = seen(heads, sum(rows), tokens, dtype=like.dtype, device=like.device)
+    at = 0
+    for mask, count in zip(masks, rows, strict=True):
+        if mask is not None:
+            joined[:, at : at + count, : mask.shape[-1]] = mask
+        at += count
+    return joined  # columns past a pass's tokens are its future, which `weights` hides

@@ -1,0 +1,158 @@
+"""theta, one coefficient per head, and where it comes from: uniform, bundled, loaded, saved, checked against a model.
+
+A file is one `.safetensors` with the tensor `theta` float32 (layers, heads) and everything else as JSON in its header.
+Nothing here needs torch, so that a page can draw theta before the model is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .errors import EstimatorFileError, EstimatorMismatch
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+
+FORMAT = 1
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "estimators"
+MAX_HEADER = 1_000_000  # bytes of metadata; ours is a few kilobytes
+MAX_COEFFICIENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """theta float32 (layers, heads) and what it was learned from.
+
+    model, model_fingerprint: whose heads these are ("" fingerprint: any model of this shape).
+    metadata: plain JSON: data and licence, settings, validation figures, date.
+    """
+
+    theta: np.ndarray
+    name: str
+    model: str
+    model_fingerprint: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change with any coefficient."""
+        return hashlib.sha256(np.ascontiguousarray(self.theta, "<f4").tobytes()).hexdigest()[:12]
+
+
+def uniform_estimator(lm: LanguageModel) -> Estimator:
+    """Average attention: the same coefficient 1 / (layers * heads) for every head."""
+    return uniform(lm.num_layers, lm.num_heads, model=lm.name, model_fingerprint=lm.fingerprint)
+
+
+def uniform(num_layers: int, num_heads: int, *, model: str, model_fingerprint: str = "") -> Estimator:
+    """Average attention for a model of this shape, without the model at hand."""
+    theta = np.full((num_layers, num_heads), 1 / (num_layers * num_heads), np.float32)
+    return Estimator(theta, "average attention", model, model_fingerprint, {"method": "uniform"})
+
+
+def single_head(estimator: Estimator, layer: int, head: int) -> Estimator:
+    """One head alone, with coefficient 1, in the shape of `estimator`."""
+    theta = np.zeros_like(estimator.theta)
+    theta[layer, head] = 1
+    return Estimator(theta, f"layer {layer}, head {head}", estimator.model, estimator.model_fingerprint)
+
+
+def without_heads(estimator: Estimator, muted: list[tuple[int, int]]) -> Estimator:
+    """The estimator with the coefficients of the muted heads set to zero."""
+    theta = estimator.theta.copy()
+    for layer, head in muted:
+        theta[layer, head] = 0
+    return Estimator(
+        theta, f"{estimator.name} without {len(muted)} heads", estimator.model, estimator.model_fingerprint
+    )
+
+
+def save_estimator(estimator: Estimator, path: str | Path) -> Path:
+    """Write one `.safetensors` file, whole or not at all; return its path."""
+    path = Path(path)
+    about = {
+        "format": FORMAT,
+        "name": estimator.name,
+        "model": estimator.model,
+        "model_fingerprint": estimator.model_fingerprint,
+        "metadata": dict(estimator.metadata),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file({"theta": np.ascontiguousarray(estimator.theta, np.float32)}, part, {"at2": json.dumps(about)})
+    part.replace(path)
+    return path
+
+
+def load_estimator(name: str | Path) -> Estimator:
+    """The bundled estimator of a model by its catalogue name, or the one in a `.safetensors` file.
+
+    Raises EstimatorFileError when there is none, or when the file is damaged or something else.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = BUNDLED / f"{str(name).replace('/', '--')}.safetensors"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.safetensors"))) or "none"
+            raise EstimatorFileError(
+                f"There is no estimator called {str(name)!r} (bundled: {known}); give the path of a .safetensors file, or "
+                "learn one."
+            )
+    if not path.is_file():
+        raise EstimatorFileError(f"There is no file {str(name)!r}; give the path of an estimator's .safetensors file.")
+    return _read(path)
+
+
+def check_estimator(estimator: Estimator, lm: LanguageModel) -> None:
+    """Raise EstimatorMismatch unless the estimator belongs to this model."""
+    shape = (lm.num_layers, lm.num_heads)
+    if estimator.theta.shape != shape:
+        raise EstimatorMismatch(
+            f"The estimator {estimator.name!r} is for {estimator.model} with {_shape(estimator.theta.shape)}, but "
+            f"{lm.name} has {_shape(shape)}; choose an estimator of {lm.name}, or learn one."
+        )
+    if estimator.model_fingerprint and estimator.model_fingerprint != lm.fingerprint:
+        raise EstimatorMismatch(
+            f"The estimator {estimator.name!r} was learned for {estimator.model}, whose weights differ from those of "
+            f"{lm.name}; choose an estimator of {lm.name}, or learn one."
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} layers of {shape[1]} heads"
+
+
+def _read(path: Path) -> Estimator:
+    damaged = EstimatorFileError(
+        f"{path.name} is no estimator, or it is damaged; an estimator is a .safetensors file with a tensor 'theta' "
+        "(layers, heads) and its description."
+    )
+    try:
+        with safe_open(path, framework="np") as file:
+            header = (file.metadata() or {}).get("at2", "")
+            # The shape is checked before the numbers are read: a header may promise anything.
+            shape = file.get_slice("theta").get_shape()
+            if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_COEFFICIENTS or len(header) > MAX_HEADER:
+                raise damaged
+            theta = file.get_tensor("theta")
+        about = json.loads(header)
+        texts = {key: about[key] for key in ("name", "model", "model_fingerprint")}
+        metadata = about["metadata"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged from error
+    if about.get("format") != FORMAT:
+        raise EstimatorFileError(f"{path.name} has format {about.get('format')!r}; this version reads format {FORMAT}.")
+    if not all(isinstance(text, str) for text in texts.values()) or not isinstance(metadata, dict):
+        raise damaged
+    if theta.dtype != np.float32 or not np.isfinite(theta).all():
+        raise damaged
+    return Estimator(theta, metadata=metadata, **texts)

@@ -1,0 +1,247 @@
+"""One finished attribution with everything a page draws, saved and opened without torch.
+
+`explore`        make one from a generation and an estimator
+`save`, `load`   one `.safetensors` file: arrays, and the texts as JSON in its header
+`gallery`        the examples that come with the app
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .errors import ExplorationFileError
+from .estimator import Estimator, uniform
+from .prompts import ContextTask, Document, Part, Prompt, Turn
+from .sources import GRANULARITIES, Source, cut, split_sentences
+
+if TYPE_CHECKING:
+    from .generation import Generation
+    from .models import LanguageModel
+
+FORMAT = 1
+GALLERY = Path(__file__).resolve().parent.parent / "assets" / "gallery"
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """A prompt, a response, and scores of every prompt token for every response token.
+
+    scores: by method ("at2", "average"), float32 (T, n) over all n prompt tokens; a source's score is the sum over its
+    tokens, a target's the mean over its own. sources: by granularity. sentences: character spans that tile `text`.
+    estimator: name of the estimator behind "at2", with its fingerprint.
+    """
+
+    title: str
+    note: str
+    model: str
+    estimator: str
+    estimator_fingerprint: str
+    task: ContextTask
+    prompt: Prompt
+    text: str
+    response_ids: tuple[int, ...]
+    response_offsets: tuple[tuple[int, int], ...]
+    logprobs: np.ndarray
+    stop_reason: str
+    sources: Mapping[str, tuple[Source, ...]]
+    sentences: tuple[tuple[int, int], ...]
+    scores: Mapping[str, np.ndarray]
+    settings: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits of what was asked and answered, and by which model."""
+        said = json.dumps([self.model, list(self.prompt.ids), list(self.response_ids)])
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def explore(
+    lm: LanguageModel,
+    gen: Generation,
+    est: Estimator | None,
+    *,
+    title: str = "",
+    note: str = "",
+    settings: Mapping[str, Any] | None = None,
+) -> Exploration:
+    """Scores of a generation by the estimator and by average attention, with the sources of every granularity.
+
+    Without an estimator there is average attention only. Raises EstimatorMismatch.
+    """
+    from .attribution import token_scores
+
+    average = uniform(lm.num_layers, lm.num_heads, model=lm.name)
+    scores = {"average": token_scores(lm, gen, average)}
+    if est is not None:
+        scores = {"at2": token_scores(lm, gen, est), **scores}
+    return Exploration(
+        title=title,
+        note=note,
+        model=lm.name,
+        estimator=est.name if est else average.name,
+        estimator_fingerprint=est.fingerprint if est else average.fingerprint,
+        task=gen.task,
+        prompt=gen.rendered,
+        text=gen.text,
+        response_ids=tuple(gen.response_ids),
+        response_offsets=tuple(gen.response_offsets),
+        logprobs=gen.logprobs,
+        stop_reason=gen.stop_reason,
+        sources=_sources(gen.rendered),
+        sentences=tuple(split_sentences(gen.text)),
+        scores=scores,
+        settings=dict(settings or {}),
+    )
+
+
+def generation(exploration: Exploration) -> Generation:
+    """The generation behind an exploration, without its trace (`generation.retrace` reads it again)."""
+    from .generation import Generation
+
+    return Generation(
+        task=exploration.task,
+        rendered=exploration.prompt,
+        text=exploration.text,
+        response_ids=list(exploration.response_ids),
+        response_offsets=list(exploration.response_offsets),
+        logprobs=exploration.logprobs,
+        stop_reason=exploration.stop_reason,
+    )
+
+
+def save(exploration: Exploration, path: str | Path) -> Path:
+    """Write one file, whole or not at all; return its path. Scores keep 16 bits, scaled to each matrix's largest."""
+    path = Path(path)
+    arrays: dict[str, np.ndarray] = {
+        "prompt_ids": np.array(exploration.prompt.ids, np.int32),
+        "prompt_offsets": np.array(exploration.prompt.offsets, np.int32).reshape(-1, 2),
+        "response_ids": np.array(exploration.response_ids, np.int32),
+        "response_offsets": np.array(exploration.response_offsets, np.int32).reshape(-1, 2),
+        "logprobs": np.asarray(exploration.logprobs, np.float32),
+    }
+    scales = {}
+    for method, scores in exploration.scores.items():
+        scales[method] = float(np.abs(scores).max(initial=0)) or 1.0
+        arrays[f"scores/{method}"] = (scores / scales[method]).astype(np.float16)
+    about = {
+        "format": FORMAT,
+        "title": exploration.title,
+        "note": exploration.note,
+        "model": exploration.model,
+        "estimator": exploration.estimator,
+        "estimator_fingerprint": exploration.estimator_fingerprint,
+        "task": asdict(exploration.task),
+        "prompt": exploration.prompt.text,
+        "parts": [asdict(part) for part in exploration.prompt.parts],
+        "text": exploration.text,
+        "stop_reason": exploration.stop_reason,
+        "settings": dict(exploration.settings),
+        "scales": scales,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file(arrays, part, {"at2": json.dumps(about, ensure_ascii=False)})
+    part.replace(path)
+    return path
+
+
+def load(path: str | Path) -> Exploration:
+    """The exploration in a file. Raises ExplorationFileError if it is none, or damaged."""
+    path = Path(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            about = json.loads((file.metadata() or {})["at2"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        if about["format"] != FORMAT:
+            raise ExplorationFileError(
+                f"{path.name} has format {about['format']!r}; this version reads format {FORMAT}."
+            )
+        return _from_file(about, arrays)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise ExplorationFileError(f"{path.name} is no saved exploration, or it is damaged.") from error
+
+
+def gallery() -> list[tuple[str, str, str]]:
+    """(id, title, note) of the examples that come with the app, in order; the id is the file's name."""
+    return [(path.stem.partition("-")[2], *_heading(path)) for path in sorted(GALLERY.glob("*.safetensors"))]
+
+
+def load_example(name: str) -> Exploration:
+    """The gallery example with this id. Raises ExplorationFileError if there is none."""
+    for path in sorted(GALLERY.glob("*.safetensors")):
+        if path.stem.partition("-")[2] == name:
+            return _load_once(path)
+    raise ExplorationFileError(f"There is no example called {name!r}; choose one from the gallery.")
+
+
+@lru_cache(maxsize=16)
+def _load_once(path: Path) -> Exploration:
+    return load(path)
+
+
+@lru_cache(maxsize=64)
+def _heading(path: Path) -> tuple[str, str]:
+    with safe_open(path, framework="np") as file:
+        about = json.loads((file.metadata() or {})["at2"])
+    return about["title"], about["note"]
+
+
+def _from_file(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Exploration:
+    task = about["task"]
+    prompt = Prompt(
+        text=about["prompt"],
+        ids=tuple(arrays["prompt_ids"].tolist()),
+        offsets=_pairs(arrays["prompt_offsets"]),
+        parts=tuple(Part(**part) for part in about["parts"]),
+    )
+    scores = {
+        name.partition("/")[2]: array.astype(np.float32) * np.float32(about["scales"][name.partition("/")[2]])
+        for name, array in arrays.items()
+        if name.startswith("scores/")
+    }
+    exploration = Exploration(
+        title=about["title"],
+        note=about["note"],
+        model=about["model"],
+        estimator=about["estimator"],
+        estimator_fingerprint=about["estimator_fingerprint"],
+        task=replace(
+            ContextTask(**{k: v for k, v in task.items() if k not in ("documents", "history")}),
+            documents=tuple(Document(**d) for d in task["documents"]),
+            history=tuple(Turn(**t) for t in task["history"]),
+        ),
+        prompt=prompt,
+        text=about["text"],
+        response_ids=tuple(arrays["response_ids"].tolist()),
+        response_offsets=_pairs(arrays["response_offsets"]),
+        logprobs=arrays["logprobs"].astype(np.float32),
+        stop_reason=about["stop_reason"],
+        sources=_sources(prompt),
+        sentences=tuple(split_sentences(about["text"])),
+        scores=dict(sorted(scores.items())),
+        settings=about["settings"],
+    )
+    shape = (len(exploration.response_ids), len(prompt.ids))
+    if any(s.shape != shape or not np.isfinite(s).all() for s in scores.values()) or not scores:
+        raise ValueError("scores do not fit the texts")
+    if len(exploration.response_offsets) != shape[0] or len(prompt.offsets) != shape[1]:
+        raise ValueError("offsets do not fit the ids")
+    return exploration
+
+
+def _sources(prompt: Prompt) -> dict[str, tuple[Source, ...]]:
+    return {granularity: tuple(cut(prompt, granularity)) for granularity in GRANULARITIES}
+
+
+def _pairs(array: np.ndarray) -> tuple[tuple[int, int], ...]:
+    return tuple((int(a), int(b)) for a, b in array.reshape(-1, 2))

@@ -1,0 +1,241 @@
+"""Make a response, or take a given one, token by token; the ids are the truth and the text is derived from them.
+
+`generate`   stream a response from the model, stoppable at every token
+`replay`     the same result for a response that somebody else wrote
+`retrace`    a finished generation's attention again, from its ids
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from .attention import Trace, reading
+from .errors import PromptTooLong, ResponseDoesNotFit
+from .models import LanguageModel
+from .prompts import ContextTask, Part, Prompt, encode_text, render
+
+LOGIT_ROWS = 64  # rows of the vocabulary turned to float32 at once
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A response `y_1..y_T` and the prompt that led to it.
+
+    response_offsets: character span of each token in `text`; tokens that share a character share its span.
+    logprobs: float32 (T,), log-probability of each token given all before it, in nats.
+    stop_reason: "end" (the model ended), "length", "cancelled" or "given".
+    trace: what attention read on the way; None after loading from disk (see `retrace`).
+    """
+
+    task: ContextTask
+    rendered: Prompt
+    text: str
+    response_ids: list[int]
+    response_offsets: list[tuple[int, int]]
+    logprobs: np.ndarray
+    stop_reason: str
+    trace: Trace | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def prompt(self) -> str:
+        return self.rendered.text
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        return list(self.rendered.ids)
+
+    @property
+    def prompt_offsets(self) -> list[tuple[int, int]]:
+        return list(self.rendered.offsets)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self.rendered.parts
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the number of response tokens."""
+        return len(self.response_ids)
+
+
+@torch.inference_mode()
+def generate(
+    lm: LanguageModel,
+    task: ContextTask,
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    on_token: Callable[[str], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Generation:
+    """The model's response to the task: greedy at temperature 0, else sampled with the seed.
+
+    on_token gets the text so far after every token. Setting `cancel` ends the generation with what there is.
+    Raises EmptyInput, and PromptTooLong if prompt and `max_new_tokens` exceed the model's window.
+    """
+    prompt = render(lm.tokenizer, task)
+    _check_room(lm, len(prompt.ids), max_new_tokens)
+    pick = _picker(temperature, top_p, seed)
+    ends = _end_ids(lm)
+    detokenizer = Detokenizer(lm.tokenizer)
+    ids: list[int] = []
+    logits_rows: list[float] = []
+    stop_reason = "length"
+    cache = DynamicCache()  # without a configuration it keeps every key, also those behind a sliding window
+    feed = torch.tensor([prompt.ids], device=lm.device)
+    with reading(lm.model, first_row=len(prompt.ids) - 1) as reader:
+        for _ in range(max_new_tokens):
+            if cancel is not None and cancel.is_set():
+                stop_reason = "cancelled"
+                break
+            logits = lm.model(feed, past_key_values=cache, use_cache=True, **_keep_logits(lm, 1)).logits[0, -1].float()
+            token = pick(logits)
+            if token in ends:
+                stop_reason = "end"
+                break
+            ids.append(token)
+            logits_rows.append(float(torch.log_softmax(logits, dim=-1)[token]))
+            detokenizer.add(token)
+            if on_token is not None:
+                on_token(detokenizer.text)
+            feed = torch.tensor([[token]], device=lm.device)
+        trace = reader.trace().crop(len(ids)) if ids else None
+    text, offsets = detokenizer.finish()
+    return Generation(task, prompt, text, ids, offsets, np.array(logits_rows, np.float32), stop_reason, trace)
+
+
+def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
+    """The generation that a given response would have been: one forward pass.
+
+    Raises EmptyInput, ResponseDoesNotFit (an empty response, or too long behind its prompt), PromptTooLong.
+    """
+    if not response.strip():
+        raise ResponseDoesNotFit("The response is empty; paste the text that should be attributed.")
+    prompt = render(lm.tokenizer, task)
+    ids, offsets = encode_text(lm.tokenizer, response)
+    _check_room(lm, len(prompt.ids), 1)
+    excess = len(prompt.ids) + len(ids) - lm.max_length
+    if excess > 0:
+        raise ResponseDoesNotFit(
+            f"The response has {len(ids):,} tokens and its prompt {len(prompt.ids):,}: {excess:,} more than the "
+            f"{lm.max_length:,} that {lm.name} takes; cut {excess:,} tokens (about {excess * 4:,} characters) from either."
+        )
+    trace, logit_probs = read_pass(lm, prompt.ids, ids)
+    logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
+    return Generation(task, prompt, response, list(ids), list(offsets), logprobs, "given", trace)
+
+
+def retrace(lm: LanguageModel, gen: Generation) -> Generation:
+    """The same generation with its trace, from one forward pass if it has none."""
+    if gen.trace is not None or not gen.response_ids:
+        return gen
+    return replace(gen, trace=read_pass(lm, gen.rendered.ids, gen.response_ids)[0])
+
+
+@torch.inference_mode()
+def read_pass(lm: LanguageModel, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> tuple[Trace, Tensor]:
+    """Trace and token logit-probabilities float32 (T,) of a response, from one forward pass over n + T - 1 tokens."""
+    n, count = len(prompt_ids), len(response_ids)
+    ids = torch.tensor([[*prompt_ids, *response_ids[:-1]]], device=lm.device)
+    with reading(lm.model, first_row=n - 1) as reader:
+        logits = lm.model(ids, use_cache=False, **_keep_logits(lm, count)).logits[0, -count:]
+        trace = reader.trace()
+    return trace, token_logit_probs(logits, torch.tensor(list(response_ids), device=logits.device))
+
+
+def token_logit_probs(logits: Tensor, ids: Tensor) -> Tensor:
+    """log(p / (1 - p)) of each token: float32 (rows,) from logits (rows, vocabulary).
+
+    As the logit minus the logsumexp of all others it stays exact where p rounds to one, and log p is its logsigmoid.
+    """
+    out = []
+    for start in range(0, len(ids), LOGIT_ROWS):
+        rows = logits[start : start + LOGIT_ROWS].float().clone()
+        own = ids[start : start + LOGIT_ROWS, None]
+        chosen = rows.gather(1, own)
+        rows.scatter_(1, own, -torch.inf)
+        out.append((chosen - torch.logsumexp(rows, dim=-1, keepdim=True))[:, 0])
+    return torch.cat(out)
+
+
+class Detokenizer:
+    """Text of a growing list of ids, with each token's span; bytes of an unfinished character wait for the rest."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        self.offsets: list[tuple[int, int]] = []
+        self.text = ""
+        self._shown = 0  # ids whose text is out
+        self._context = 0  # ids from here on are decoded together, so that spaces between words come out right
+
+    def add(self, token: int) -> None:
+        self.ids.append(token)
+        fresh = self._fresh()
+        if fresh and not fresh.endswith("\ufffd"):
+            self._emit(fresh)
+
+    def finish(self) -> tuple[str, list[tuple[int, int]]]:
+        if self._shown < len(self.ids):
+            self._emit(self._fresh())
+        return self.text, self.offsets
+
+    def _fresh(self) -> str:
+        before = self._decode(self.ids[self._context : self._shown])
+        return self._decode(self.ids[self._context :])[len(before) :]
+
+    def _emit(self, fresh: str) -> None:
+        span = (len(self.text), len(self.text) + len(fresh))
+        self.offsets += [span] * (len(self.ids) - self._shown)
+        self.text += fresh
+        self._context, self._shown = self._shown, len(self.ids)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _check_room(lm: LanguageModel, prompt_tokens: int, response_tokens: int) -> None:
+    excess = prompt_tokens + response_tokens - lm.max_length
+    if excess > 0:
+        raise PromptTooLong(
+            f"The prompt has {prompt_tokens:,} tokens and {response_tokens:,} are kept for the response: {excess:,} more "
+            f"than the {lm.max_length:,} that {lm.name} takes; cut about {excess * 4:,} characters from the context"
+            + (" or ask for a shorter response." if response_tokens > 1 else ".")
+        )
+
+
+def _picker(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:
+    if temperature <= 0:
+        return lambda logits: int(logits.argmax())
+    generator = torch.Generator().manual_seed(seed)
+
+    def sample(logits: Tensor) -> int:
+        probabilities, order = torch.softmax(logits.cpu() / temperature, dim=-1).sort(descending=True)
+        probabilities[probabilities.cumsum(0) - probabilities >= top_p] = 0  # the first that crosses top_p stays
+        return int(order[torch.multinomial(probabilities, 1, generator=generator)])
+
+    return sample
+
+
+def _end_ids(lm: LanguageModel) -> set[int]:
+    def ids(value: Any) -> Iterator[int]:
+        yield from (value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+
+    return {*ids(lm.model.generation_config.eos_token_id), *ids(lm.tokenizer.eos_token_id)}
+
+
+def _keep_logits(lm: LanguageModel, rows: int) -> dict[str, int]:
+    """The vocabulary product is a fifth of a small model's work: ask for the rows that are used, where that is possible."""
+    accepted = "logits_to_keep" in inspect.signature(lm.model.forward).parameters
+    return {"logits_to_keep": rows} if accepted else {}
