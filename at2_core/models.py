@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .conversion import Progress
 from .download import (
     CatalogueEntry,
-    Progress,
     convert_gguf_file,
     default_cache_dir,
     fetch_catalogue_model,
-    fetch_hub_model,
 )
 from .errors import ModelNotAvailable
+from .hub import fetch_hub_model
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
