@@ -19,10 +19,10 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress, max_length: int |
     float32 because a dequantised weight (scale times integer plus offset) fits neither bfloat16 nor float16; rounding,
     where wanted, then happens once, at loading.
     """
+    progress("convert", 0, 2)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    progress("convert", 0, 2)
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)

@@ -1,0 +1,96 @@
+"""How the code is cut: modules import only from their left, and the light parts stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENGINE = ROOT / "at2_core"
+
+# Left to right; modules in one group may import each other's neighbours on the left, never each other.
+ORDER = [
+    {"errors"},
+    {"conversion"},
+    {"download", "hub"},
+    {"models"},
+    {"prompts"},
+    {"sources"},
+    {"attention"},
+    {"generation"},
+    {"estimator"},
+    {"attribution"},
+    {"exploration"},
+    {"ablation"},
+    {"baselines", "learning", "evaluation", "pruning"},
+    {"__main__"},
+]
+PLACE = {module: place for place, group in enumerate(ORDER) for module in group}
+MODULES = sorted(path.stem for path in ENGINE.glob("*.py") if path.stem != "__init__")
+TORCH_FREE = ("errors", "prompts", "sources", "exploration", "estimator")
+
+
+def imports(path: Path, package: str) -> set[str]:
+    """Full names of the modules that a file imports anywhere; relative ones are resolved against `package`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_engine_module_imports_only_from_its_left(module):
+    assert module in PLACE, f"{module} has no place in the order yet"
+    names = (name.split(".") for name in imports(ENGINE / f"{module}.py", "at2_core"))
+    used = {parts[1] for parts in names if parts[0] == "at2_core" and len(parts) > 1} & set(MODULES)
+    assert {other for other in used if PLACE[other] >= PLACE[module]} == set()
+
+
+@pytest.mark.parametrize("module", [*MODULES, "__init__"])
+def test_the_engine_knows_no_front_end(module):
+    tops = {name.split(".")[0] for name in imports(ENGINE / f"{module}.py", "at2_core")}
+    assert tops & {"streamlit", "plotly", "pages", "app"} == set()
+
+
+def test_only_the_download_reads_the_environment():
+    readers = {path.stem for path in ENGINE.glob("*.py") if "environ" in path.read_text(encoding="utf-8")}
+    assert readers == {"download"}
+
+
+def test_nothing_is_pickled_and_no_foreign_code_is_trusted():
+    calls = {
+        (path.name, node.func.attr)
+        for path in [*ENGINE.glob("*.py"), *(ROOT / "pages").rglob("*.py"), ROOT / "app.py"]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func)
+        in {"torch.load", "torch.save", "pickle.load", "pickle.loads", "pickle.dump"}
+    }
+    assert calls == set()
+    assert not [
+        p.name for p in ENGINE.glob("*.py") if "trust_remote_code=True" in p.read_text(encoding="utf-8")
+    ]
+
+
+@pytest.mark.parametrize("module", ["at2_core", *(f"at2_core.{name}" for name in TORCH_FREE)])
+def test_importing_the_light_parts_loads_neither_torch_nor_transformers(module):
+    script = (
+        f"import sys, {module}; print(*sorted(sys.modules.keys() & {{'torch', 'transformers', 'streamlit'}}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_every_public_name_resolves():
+    import at2_core
+
+    assert [name for name in at2_core.__all__ if not hasattr(at2_core, name)] == []
