@@ -108,16 +108,20 @@ def render(tokenizer: Any, task: ContextTask) -> Prompt:
 
 
 def _check(task: ContextTask) -> None:
-    texts = [task.context, task.query, *(t.content for t in task.history)]
-    texts += [s for d in task.documents for s in (d.title, d.text)]
-    if task.system is not None:
-        texts.append(task.system)
+    for document in task.documents:
+        if not isinstance(document, Document):
+            raise At2Error(f"Documents are a list of Document, but one is a {type(document).__name__}.")
+    for turn in task.history:
+        if not isinstance(turn, Turn):
+            raise At2Error(f"The history is a list of Turn, but one is a {type(turn).__name__}.")
+        if turn.role not in ROLES:
+            raise At2Error(f"A turn's role is 'user' or 'assistant', not {turn.role!r}.")
+    texts = [task.context, task.query, *(turn.content for turn in task.history)]
+    texts += [text for document in task.documents for text in (document.title, document.text)]
+    texts += [] if task.system is None else [task.system]
     for text in texts:
         if not isinstance(text, str):
             raise At2Error(f"A task is made of text, but one of its fields is a {type(text).__name__}.")
-    for turn in task.history:
-        if turn.role not in ROLES:
-            raise At2Error(f"A turn's role is 'user' or 'assistant', not {turn.role!r}.")
     if task.documents and task.context.strip():
         raise At2Error("Give either one context or a list of documents, not both.")
     if task.documents and not any(d.text.strip() for d in task.documents):
