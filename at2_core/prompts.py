@@ -96,11 +96,15 @@ def render(tokenizer: Any, task: ContextTask) -> Prompt:
         )
     prefix = [] if has_template else prefix_ids(tokenizer)
     anchors = [-1] * len(prefix) + [anchor(text, span) for span in encoding.offsets]
+    parts = [_with_tokens(part, anchors) for part in parts]
+    for kind in ("context", "query"):
+        if not any(part.token_start < part.token_end for part in parts if part.kind == kind):
+            raise EmptyInput(f"The {kind} holds no character that this model's tokenizer knows.")
     return Prompt(
         text=text,
         ids=(*prefix, *encoding.ids),
         offsets=(*[(0, 0)] * len(prefix), *encoding.offsets),
-        parts=tuple(_with_tokens(part, anchors) for part in parts),
+        parts=tuple(parts),
     )
 
 

@@ -60,7 +60,8 @@ _CLOSED = regex.compile(r"[.!?:;|…。！？؟۔।॥።]['\"\p{Pe}\p{Pf}]*$")
 _CLOSERS = regex.compile(r"(?:[*_~`'\"\p{Pe}\p{Pf}]+(?=\s|$))?\s*")
 # An item's number, or an abbreviation that never ends a sentence.
 _NOT_YET = regex.compile(
-    r"(?:^[\s>#*•-]*\(?(?:\p{N}{1,3}|\p{L})[.)]|\b(?:e\.g|i\.e|cf|viz|approx|ca|z\.\s?B|d\.\s?h|p\.\s?ex|т\.\s?е)\.)\s*$"
+    r"(?:^[\s>#*•-]*\(?(?:\p{N}{1,3}|\p{L})[.)]"
+    r"|\b(?i:e\.g|i\.e|cf|viz|approx|ca|z\.\s?B|d\.\s?h|p\.\s?ex|т\.\s?е|Dr|Mr|Mrs|Ms|Prof|St)\.)\s*$"
 )
 # Stops that the splitter lets pass.
 _MISSED = regex.compile(r"(?<=[。！？])(?=\p{N})|(?<=[។៕])(?=\s)")
@@ -132,11 +133,18 @@ def _lines(text: str) -> list[Span]:
         if not shown[numbers[0]]:
             continue  # blank lines belong to the line before
         starts.append(lines[numbers[0]][0])
-        width = max(len(shown[i]) for i in numbers) if len(numbers) > 2 else 0
+        width = _page_width([len(shown[i]) for i in numbers])
         starts += [
             lines[j][0] for i, j in itertools.pairwise(numbers) if not _wrapped(shown[i], shown[j], width)
         ]
     return _spans(starts, text)
+
+
+def _page_width(lengths: list[int]) -> int:
+    """The width that a block of lines was broken at, or 0 if its lines are of all lengths, as in a list."""
+    width = max(lengths)
+    full = sum(4 * length >= 3 * width for length in lengths[:-1])  # the last line is short
+    return width if 40 <= width <= 100 and full > 1 and 2 * full >= len(lengths) - 1 else 0
 
 
 def _wrapped(line: str, following: str, width: int) -> bool:
@@ -150,7 +158,7 @@ def _wrapped(line: str, following: str, width: int) -> bool:
         or _ITEM.match(following)
     ):
         return False
-    no_room = width <= 100 and len(line) + 1 + len(following.split(maxsplit=1)[0]) > width > 0
+    no_room = len(line) + 1 + len(following.split(maxsplit=1)[0]) > width > 0
     return following[0].islower() or no_room
 
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizer_zoo import FILLED, INST, TEXTS, ZOO, byte_fallback, byte_level
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from at2_core.errors import At2Error, EmptyInput
 from at2_core.prompts import ContextTask, Document, Prompt, Turn, encode_text, render, without_surrogates
@@ -302,6 +304,13 @@ def test_what_is_no_task_is_refused_in_a_sentence(task):
         render(byte_level(), task)
 
 
+def test_a_context_that_the_tokenizer_cannot_see_is_refused():
+    vocabulary = {character: i for i, character in enumerate(dict.fromkeys(" \n:ContextQueryAnsw"))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))  # without a token for the unknown: it is left out
+    with pytest.raises(EmptyInput, match="The context holds no character"):
+        render(PreTrainedTokenizerFast(tokenizer_object=tokenizer), ContextTask("你好", "q"))
+
+
 def test_an_empty_document_among_others_keeps_its_place():
     prompt = render(byte_level(), ContextTask(query="q", documents=[Document("", ""), Document("", "x")]))
     empty, full = (p for p in prompt.parts if p.kind == "context")
@@ -331,6 +340,11 @@ def test_default_model_reads_text_as_text(default_lm, task):
     assert [i for i in prompt.ids if i in known] == [
         i for i in render(tokenizer, _harmless(task)).ids if i in known
     ]
-    assert tokenizer.decode(prompt.ids, clean_up_tokenization_spaces=False) == prompt.text
+    # The vocabulary lacks the tokens of 21 bytes, which some control characters and planes need.
+    alphabet = {
+        c for piece, _ in pre_tokenizers.ByteLevel(False).pre_tokenize_str(prompt.text) for c in piece
+    }
+    if alphabet <= set(tokenizer.get_vocab()):
+        assert tokenizer.decode(prompt.ids, clean_up_tokenization_spaces=False) == prompt.text
     if not spells_a_control(tokenizer, task):
         assert prompt.ids == tuple(tokenizer(prompt.text, add_special_tokens=False).input_ids)
