@@ -9,6 +9,7 @@ model takes positions from the index instead (ALiBi, sliding windows shorter tha
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,12 +21,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .errors import Cancelled
-from .generation import Generation, _keep_logits, token_logit_probs
+from .generation import Generation, forward_parameters, last_logits, token_logit_probs
 from .models import LanguageModel
 from .sources import Source
 
 BATCH_TOKENS = 2048  # tokens of one forward pass on a processor; more only costs memory
-PROBE_TOLERANCE = 0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
+PROBE_TOLERANCE = (
+    0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
+)
 
 
 def ablate(
@@ -78,12 +81,13 @@ def outcome(logit_probs: np.ndarray) -> np.ndarray:
     if x.shape[-1] == 1:
         return x[..., 0]
     log_p = log_prob(x)
-    # 1 - P through expm1, so that P near one and P near zero both keep their digits; P that rounds to one is held off.
-    log_p = np.minimum(log_p, -1e-30)
-    return log_p - np.where(log_p > -np.log(2), np.log(-np.expm1(log_p)), np.log1p(-np.exp(log_p)))
+    # 1 - P as -expm1(log P) keeps its digits at both ends; a P that rounds to one is held off by the smallest step.
+    return log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
 
 
-def random_keep(count: int, num_sources: int, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
+def random_keep(
+    count: int, num_sources: int, rng: np.random.Generator, probability: float = 0.5
+) -> np.ndarray:
     """bool (count, num_sources): keep-vectors in which each source stays with the given probability."""
     return rng.random((count, num_sources)) < probability
 
@@ -116,13 +120,24 @@ def _probe(lm: LanguageModel) -> bool:
     positions = torch.arange(ids.shape[1], device=lm.device)[None]
     seen = mask.bool()
     try:
-        masked = lm.model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits[0, -1].float()
-        dropped = lm.model(
-            ids[seen][None], attention_mask=mask[seen][None], position_ids=positions[seen][None], use_cache=False
-        ).logits[0, -1].float()
+        masked = (
+            lm.model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits[0, -1].float()
+        )
+        dropped = (
+            lm.model(
+                ids[seen][None],
+                attention_mask=mask[seen][None],
+                position_ids=positions[seen][None],
+                use_cache=False,
+            )
+            .logits[0, -1]
+            .float()
+        )
     except TypeError:  # no position_ids in its forward
         return False
-    return bool((masked - dropped).abs().max() <= PROBE_TOLERANCE * masked.std().clamp(min=1e-6) * (_noise(lm)))
+    return bool(
+        (masked - dropped).abs().max() <= PROBE_TOLERANCE * masked.std().clamp(min=1e-6) * (_noise(lm))
+    )
 
 
 def _noise(lm: LanguageModel) -> float:
@@ -166,7 +181,7 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
             position_ids=torch.from_numpy(positions).to(lm.device),
             past_key_values=_repeat(past, len(rows)),
             use_cache=past is not None,
-            **_keep_logits(lm, count),
+            **last_logits(lm, count, longest),
         ).logits[:, -count:]
         yield rows, _logit_probs(logits, gen)
 
@@ -187,15 +202,13 @@ def _mask(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
             attention_mask=mask,
             use_cache=False,
             **_position_ids(lm, ids, len(rows)),
-            **_keep_logits(lm, count),
+            **last_logits(lm, count, length),
         ).logits[:, -count:]
         yield rows, _logit_probs(logits, gen)
 
 
 def _position_ids(lm: LanguageModel, ids: Tensor, batch: int) -> dict[str, Tensor]:
-    import inspect
-
-    if "position_ids" not in inspect.signature(lm.model.forward).parameters:
+    if "position_ids" not in forward_parameters(lm):
         return {}
     return {"position_ids": torch.arange(ids.shape[1], device=ids.device)[None].expand(batch, -1)}
 
@@ -222,15 +235,18 @@ def _shared_prefix(kept: list[np.ndarray], n: int) -> int:
 
 def _run_prefix(lm: LanguageModel, ids: np.ndarray) -> Any:
     past = DynamicCache()
-    lm.model(torch.from_numpy(ids)[None].to(lm.device), past_key_values=past, use_cache=True, **_keep_logits(lm, 1))
+    lm.model(
+        torch.from_numpy(ids)[None].to(lm.device),
+        past_key_values=past,
+        use_cache=True,
+        **last_logits(lm, 1, len(ids)),
+    )
     return past
 
 
 def _repeat(past: Any, batch: int) -> Any:
     if past is None:
         return None
-    import copy
-
     repeated = copy.deepcopy(past)
     repeated.batch_repeat_interleave(batch)
     return repeated

@@ -30,7 +30,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .errors import ModelNotAvailable
 
 PREFIX = "at2_"  # our function over kernel "sdpa" is registered as "at2_sdpa"
-BLOCK_FLOATS = 4_000_000  # weights held at once, 16 MB: fits the processor's caches poorly above, wastes calls below
+BLOCK_FLOATS = (
+    4_000_000  # weights held at once, 16 MB: fits the processor's caches poorly above, wastes calls below
+)
 
 
 @dataclass
@@ -42,7 +44,9 @@ class LayerTrace:
     scaling: float
     softcap: float | None = None
     sinks: Tensor | None = None  # (heads,) logits that take part in the softmax and are then dropped
-    mask: Tensor | None = None  # (1 or heads, rows, tokens), boolean (True: may see) or additive; None: causal only
+    mask: Tensor | None = (
+        None  # (1 or heads, rows, tokens), boolean (True: may see) or additive; None: causal only
+    )
     window: int | None = None
 
     @property
@@ -79,7 +83,9 @@ class Reader:
     latest: dict[int, dict[str, Any]] = field(default_factory=dict)
     cut_masks: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)  # layers share a pass's masks
 
-    def see(self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> None:
+    def see(
+        self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+    ) -> None:
         """query: (1, heads, rows, width); key: (1, kv heads, tokens, width), the cached ones included."""
         rows, tokens = query.shape[2], key.shape[2]
         start = max(self.first_row - (tokens - rows), 0)
@@ -88,17 +94,19 @@ class Reader:
         layer = module.layer_idx
         # A view would keep the queries of the whole prompt alive.
         self.queries.setdefault(layer, []).append(query[0, :, start:].clone())
-        self.masks.setdefault(layer, []).append(None if mask is None else self._cut(mask, start, rows, tokens))
+        self.masks.setdefault(layer, []).append(
+            None if mask is None else self._cut(mask, start, rows, tokens)
+        )
         scaling = options.get("scaling")
         sinks = options.get("s_aux", getattr(module, "sinks", None))
         own = key.untyped_storage().nbytes() <= 2 * key.nbytes
-        self.latest[layer] = dict(
-            keys=(key if own else key.clone())[0],
-            scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-            softcap=options.get("softcap"),
-            sinks=None if sinks is None else sinks.detach(),
-            window=options.get("sliding_window"),
-        )
+        self.latest[layer] = {
+            "keys": (key if own else key.clone())[0],
+            "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+            "softcap": options.get("softcap"),
+            "sinks": None if sinks is None else sinks.detach(),
+            "window": options.get("sliding_window"),
+        }
 
     def _cut(self, mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:
         for whole, part in self.cut_masks:
@@ -125,7 +133,9 @@ class Reader:
 
 
 _reader: ContextVar[Reader | None] = ContextVar("at2_reader", default=None)
-_installed: dict[int, tuple[int, str]] = {}  # id(model) -> (how many readings are open, the kernel to give back)
+_installed: dict[
+    int, tuple[int, str]
+] = {}  # id(model) -> (how many readings are open, the kernel to give back)
 _install_lock = threading.Lock()
 
 
@@ -154,7 +164,9 @@ def weights(layer: LayerTrace, first_row: int, rows: slice = slice(None)) -> Ten
     queries = layer.queries[:, rows].float()
     heads, count, width = queries.shape
     kv_heads, tokens, _ = layer.keys.shape
-    grouped = queries.reshape(kv_heads, heads // kv_heads * count, width)  # query head h reads kv head h // group
+    grouped = queries.reshape(
+        kv_heads, heads // kv_heads * count, width
+    )  # query head h reads kv head h // group
     logits = torch.matmul(grouped, layer.keys.float().transpose(1, 2)).mul_(layer.scaling)
     logits = logits.reshape(heads, count, tokens)
     if layer.softcap is not None:
@@ -201,7 +213,9 @@ def contract(trace: Trace, theta: Tensor, num_columns: int) -> Tensor:
             continue
         for rows in blocks(layer):
             block = weights(layer, trace.first_row, rows)  # (heads, rows, tokens)
-            summed = torch.mv(block.reshape(len(block), -1).T, coefficients.to(block.device)).reshape(block.shape[1:])
+            summed = torch.mv(block.reshape(len(block), -1).T, coefficients.to(block.device)).reshape(
+                block.shape[1:]
+            )
             total[rows] += summed[:, :num_columns].to(device)
     return total
 
@@ -234,7 +248,9 @@ def _register(kernel: str) -> None:
     if name in ALL_ATTENTION_FUNCTIONS.valid_keys():
         return
 
-    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any) -> Any:
+    def attend(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
+    ) -> Any:
         reader = _reader.get()
         if reader is not None:
             reader.see(module, query, key, attention_mask, options)
@@ -247,8 +263,8 @@ def _register(kernel: str) -> None:
 def _stock(kernel: str, module: Any) -> Callable[..., Any]:
     """The function that would have run; the eager one is each modelling file's own."""
     if kernel != "eager":
-        return ALL_ATTENTION_FUNCTIONS[kernel]  # type: ignore[no-any-return]
-    return sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[no-any-return]
+        return ALL_ATTENTION_FUNCTIONS[kernel]
+    return sys.modules[type(module).__module__].eager_attention_forward
 
 
 def _rows_of(mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:

@@ -45,7 +45,9 @@ class Attribution:
         return self.scores[rows].mean(axis=0, dtype=np.float32)
 
 
-def attribute(lm: LanguageModel, gen: Generation, est: Estimator, granularity: str = "sentence") -> Attribution:
+def attribute(
+    lm: LanguageModel, gen: Generation, est: Estimator, granularity: str = "sentence"
+) -> Attribution:
     """Scores of every source for every response token (arXiv 2504.13752, section 3).
 
     score(t, s) = sum over heads of theta[l, h] times the attention from the row that predicts y_t to the source's tokens.
@@ -91,7 +93,10 @@ def head_attention(lm: LanguageModel, gen: Generation, layer: int, head: int) ->
     if not gen.response_ids:
         return np.zeros((0, n), np.float32)
     trace = trace_of(lm, gen)
-    rows = [weights(trace.layers[layer], trace.first_row, block)[head, :, :n] for block in blocks(trace.layers[layer])]
+    rows = [
+        weights(trace.layers[layer], trace.first_row, block)[head, :, :n]
+        for block in blocks(trace.layers[layer])
+    ]
     return torch.cat(rows).cpu().numpy()
 
 
@@ -106,7 +111,9 @@ def head_features(lm: LanguageModel, gen: Generation, granularity: str = "senten
 
 
 @torch.inference_mode()
-def source_features(lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]) -> Tensor:
+def source_features(
+    lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]
+) -> Tensor:
     """float32 (layers, heads, targets, sources): attention of every head to each source, mean over each target's rows."""
     if not gen.response_ids or not sources:
         return torch.zeros(lm.num_layers, lm.num_heads, len(targets), len(sources))
@@ -117,7 +124,9 @@ def source_features(lm: LanguageModel, gen: Generation, sources: Sequence[Source
         mean[i, target] = 1 / max(1, target.stop - target.start)
     out = torch.zeros(len(trace.layers), trace.layers[0].num_heads, len(targets), len(sources), device=device)
     first, last = sources[0].token_start, sources[-1].token_end
-    index = torch.full((last - first,), len(sources), device=device)  # tokens between sources fall into a spare column
+    index = torch.full(
+        (last - first,), len(sources), device=device
+    )  # tokens between sources fall into a spare column
     for s, source in enumerate(sources):
         index[source.token_start - first : source.token_end - first] = s
     for layer_out, layer in zip(out, trace.layers, strict=True):

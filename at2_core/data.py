@@ -20,6 +20,7 @@ class Example:
     id: str
     task: ContextTask
     response: str | None = None
+    origin: str = ""  # the record's "source": which data set and which part of it
 
     @property
     def seed(self) -> int:
@@ -52,6 +53,7 @@ def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
                     documents=tuple(_document(d) for d in record.get("documents") or ()),
                 ),
                 response=record.get("response"),
+                origin=str(record.get("source") or ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise At2Error(

@@ -108,7 +108,9 @@ def load_estimator(name: str | Path) -> Estimator:
                 "learn one."
             )
     if not path.is_file():
-        raise EstimatorFileError(f"There is no file {str(name)!r}; give the path of an estimator's .safetensors file.")
+        raise EstimatorFileError(
+            f"There is no file {str(name)!r}; give the path of an estimator's .safetensors file."
+        )
     return _read(path)
 
 
@@ -150,7 +152,9 @@ def _read(path: Path) -> Estimator:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged from error
     if about.get("format") != FORMAT:
-        raise EstimatorFileError(f"{path.name} has format {about.get('format')!r}; this version reads format {FORMAT}.")
+        raise EstimatorFileError(
+            f"{path.name} has format {about.get('format')!r}; this version reads format {FORMAT}."
+        )
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(metadata, dict):
         raise damaged
     if theta.dtype != np.float32 or not np.isfinite(theta).all():

@@ -99,7 +99,11 @@ def generate(
             if cancel is not None and cancel.is_set():
                 stop_reason = "cancelled"
                 break
-            logits = lm.model(feed, past_key_values=cache, use_cache=True, **_keep_logits(lm, 1)).logits[0, -1].float()
+            logits = (
+                lm.model(feed, past_key_values=cache, use_cache=True, **last_logits(lm, 1, feed.shape[1]))
+                .logits[0, -1]
+                .float()
+            )
             token = pick(logits)
             if token in ends:
                 stop_reason = "end"
@@ -136,6 +140,22 @@ def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
     return Generation(task, prompt, response, list(ids), list(offsets), logprobs, "given", trace)
 
 
+def generation_from_ids(
+    lm: LanguageModel, task: ContextTask, response_ids: Sequence[int], stop_reason: str = "given"
+) -> Generation:
+    """The generation of a response given by its ids: one forward pass, and exactly these tokens again."""
+    prompt = render(lm.tokenizer, task)
+    detokenizer = Detokenizer(lm.tokenizer)
+    for token in response_ids:
+        detokenizer.add(token)
+    text, offsets = detokenizer.finish()
+    trace, logprobs = None, np.zeros(0, np.float32)
+    if response_ids:
+        trace, logit_probs = read_pass(lm, prompt.ids, response_ids)
+        logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
+    return Generation(task, prompt, text, list(response_ids), offsets, logprobs, stop_reason, trace)
+
+
 def retrace(lm: LanguageModel, gen: Generation) -> Generation:
     """The same generation with its trace, from one forward pass if it has none."""
     if gen.trace is not None or not gen.response_ids:
@@ -144,12 +164,14 @@ def retrace(lm: LanguageModel, gen: Generation) -> Generation:
 
 
 @torch.inference_mode()
-def read_pass(lm: LanguageModel, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> tuple[Trace, Tensor]:
+def read_pass(
+    lm: LanguageModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
+) -> tuple[Trace, Tensor]:
     """Trace and token logit-probabilities float32 (T,) of a response, from one forward pass over n + T - 1 tokens."""
     n, count = len(prompt_ids), len(response_ids)
     ids = torch.tensor([[*prompt_ids, *response_ids[:-1]]], device=lm.device)
     with reading(lm.model, first_row=n - 1) as reader:
-        logits = lm.model(ids, use_cache=False, **_keep_logits(lm, count)).logits[0, -count:]
+        logits = lm.model(ids, use_cache=False, **last_logits(lm, count, ids.shape[1])).logits[0, -count:]
         trace = reader.trace()
     return trace, token_logit_probs(logits, torch.tensor(list(response_ids), device=logits.device))
 
@@ -178,7 +200,9 @@ class Detokenizer:
         self.offsets: list[tuple[int, int]] = []
         self.text = ""
         self._shown = 0  # ids whose text is out
-        self._context = 0  # ids from here on are decoded together, so that spaces between words come out right
+        self._context = (
+            0  # ids from here on are decoded together, so that spaces between words come out right
+        )
 
     def add(self, token: int) -> None:
         self.ids.append(token)
@@ -222,7 +246,9 @@ def _picker(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], i
 
     def sample(logits: Tensor) -> int:
         probabilities, order = torch.softmax(logits.cpu() / temperature, dim=-1).sort(descending=True)
-        probabilities[probabilities.cumsum(0) - probabilities >= top_p] = 0  # the first that crosses top_p stays
+        probabilities[probabilities.cumsum(0) - probabilities >= top_p] = (
+            0  # the first that crosses top_p stays
+        )
         return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
     return sample
@@ -235,7 +261,17 @@ def _end_ids(lm: LanguageModel) -> set[int]:
     return {*ids(lm.model.generation_config.eos_token_id), *ids(lm.tokenizer.eos_token_id)}
 
 
-def _keep_logits(lm: LanguageModel, rows: int) -> dict[str, int]:
-    """The vocabulary product is a fifth of a small model's work: ask for the rows that are used, where that is possible."""
-    accepted = "logits_to_keep" in inspect.signature(lm.model.forward).parameters
-    return {"logits_to_keep": rows} if accepted else {}
+def last_logits(lm: LanguageModel, rows: int, length: int) -> dict[str, Any]:
+    """Options that limit the vocabulary product, a fifth of a small model's work, to the last rows of `length`.
+
+    Rows are given by index: a batch sliced by a number is not contiguous, and its product would copy the vocabulary once for
+    every sequence.
+    """
+    if "logits_to_keep" not in forward_parameters(lm):
+        return {}
+    return {"logits_to_keep": torch.arange(length - rows, length, device=lm.device)}
+
+
+def forward_parameters(lm: LanguageModel) -> set[str]:
+    """Names that the model's forward takes."""
+    return set(inspect.signature(lm.model.forward).parameters)

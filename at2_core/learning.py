@@ -30,6 +30,7 @@ from .errors import At2Error, Cancelled, EmptyInput, PromptTooLong, ResponseDoes
 from .estimator import Estimator, save_estimator
 from .generation import Generation, generate, replay
 from .models import LanguageModel
+from .prompts import render
 from .sources import cut, split_sentences
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -151,6 +152,8 @@ def collect(
 ) -> Collected | str:
     """One example's predictors and outcomes, or the reason why it has none."""
     try:
+        if len(render(lm.tokenizer, example.task).ids) > settings.max_prompt_tokens:
+            return "prompt longer than max_prompt_tokens"
         if example.response is None:
             gen = generate(lm, example.task, max_new_tokens=settings.max_new_tokens, cancel=cancel)
         else:
@@ -159,8 +162,6 @@ def collect(
         return type(error).__name__
     if cancel is not None and cancel.is_set():
         raise Cancelled("Learning was stopped; it goes on from here with the same folder.")
-    if len(gen.rendered.ids) > settings.max_prompt_tokens:
-        return "longer than max_prompt_tokens"
     targets = response_targets(gen)
     sources = cut(gen.rendered, settings.granularity)
     if not targets or len(sources) < 2:
@@ -202,11 +203,21 @@ def fit_and_validate(
         train = held = np.arange(len(collected))
     candidates = []
     for nonnegative in (False, True):
-        theta, best_step = fit([collected[i] for i in train], settings, nonnegative, [collected[i] for i in held])
+        theta, best_step = fit(
+            [collected[i] for i in train], settings, nonnegative, [collected[i] for i in held]
+        )
         for shrinkage in (0.0, 0.1, 0.25, 0.5, 0.75):
             shrunk = shrink(theta, shrinkage)
             score = mean_correlation(shrunk, [collected[i] for i in held])
-            candidates.append((score, nonnegative, shrinkage, best_step, mean_correlation(shrunk, [collected[i] for i in train])))
+            candidates.append(
+                (
+                    score,
+                    nonnegative,
+                    shrinkage,
+                    best_step,
+                    mean_correlation(shrunk, [collected[i] for i in train]),
+                )
+            )
         report("fit", len(candidates), 11)
     score, nonnegative, shrinkage, steps, train_score = max(candidates, key=lambda c: c[0])
     final, _ = fit(collected, FitSettings(**{**asdict(settings), "steps": max(1, steps)}), nonnegative)
@@ -222,7 +233,8 @@ def fit_and_validate(
         "shrinkage": shrinkage,
         "steps": steps,
         "candidates": [
-            {"correlation": round(c, 4), "nonnegative": n, "shrinkage": s, "steps": t} for c, n, s, t, _ in candidates
+            {"correlation": round(c, 4), "nonnegative": n, "shrinkage": s, "steps": t}
+            for c, n, s, t, _ in candidates
         ],
     }
 
@@ -249,7 +261,7 @@ def fit(
         rows = torch.randperm(len(outcomes), generator=generator)[: settings.batch_size]
         loss = -correlation(predictors[rows] @ theta, outcomes[rows]).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_([theta], settings.clip_norm)
         optimizer.step()
         schedule.step()

@@ -1,0 +1,141 @@
+"""Scores against the plain sum over eager attention, and what must hold of any attribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import at2_core as at2
+from at2_core.attribution import source_features, sum_to_sources
+
+KINDS = ["llama", "qwen3", "gemma3", "gemma2", "gpt2"]
+TASK = at2.ContextTask(
+    documents=(
+        at2.Document("Animals", "The quick brown fox jumps. The dog sleeps in the sun."),
+        at2.Document("Cities", "Paris is the capital of France. Berlin is the capital of Germany."),
+    ),
+    query="What is the capital of France?",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model):
+    def make(kind):
+        lm = tiny_model(kind)
+        return lm, at2.generate(lm, TASK, max_new_tokens=16, temperature=1.0, seed=1)
+
+    return make
+
+
+def plain_attention(lm, gen):
+    """(layers, heads, T, n) from one eager pass over everything."""
+    kernel = lm.model.config._attn_implementation
+    lm.model.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            ids = torch.tensor([gen.prompt_ids + gen.response_ids[:-1]])
+            weights = lm.model(ids, output_attentions=True, use_cache=False).attentions
+    finally:
+        lm.model.set_attn_implementation(kernel)
+    n = len(gen.prompt_ids)
+    return torch.stack(weights)[:, 0, :, n - 1 :, :n].numpy()
+
+
+def random_estimator(lm, seed=0):
+    theta = np.random.default_rng(seed).normal(size=(lm.num_layers, lm.num_heads)).astype(np.float32)
+    return at2.Estimator(theta, "random", lm.name, lm.fingerprint)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("granularity", at2.GRANULARITIES)
+def test_scores_equal_the_plain_sum(made, kind, granularity):
+    lm, gen = made(kind)
+    est = random_estimator(lm)
+    att = at2.attribute(lm, gen, est, granularity=granularity)
+    summed = np.einsum("lh,lhtn->tn", est.theta, plain_attention(lm, gen))
+    expected = np.stack([summed[:, s.token_start : s.token_end].sum(1) for s in att.sources], axis=1)
+    assert att.scores.dtype == np.float32
+    assert np.abs(att.scores - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_heads_pattern_equals_eager(made, kind):
+    lm, gen = made(kind)
+    plain = plain_attention(lm, gen)
+    for layer in range(lm.num_layers):
+        for head in range(lm.num_heads):
+            assert np.abs(at2.head_attention(lm, gen, layer, head) - plain[layer, head]).max() < 1e-5
+
+
+def test_features_times_theta_are_the_scores(made):
+    lm, gen = made("llama")
+    est = random_estimator(lm)
+    features = at2.head_features(lm, gen, "sentence")
+    scores = at2.attribute(lm, gen, est, "sentence").scores
+    assert features.shape == (lm.num_layers, lm.num_heads, *scores.shape)
+    assert np.abs(np.einsum("lh,lhts->ts", est.theta, features) - scores).max() < 1e-5
+
+
+def test_features_of_a_target_are_the_mean_over_its_rows(made):
+    lm, gen = made("llama")
+    sources = at2.cut(gen.rendered, "sentence")
+    mean = source_features(lm, gen, sources, [slice(2, 7)])[:, :, 0].numpy()
+    assert np.abs(mean - at2.head_features(lm, gen, "sentence")[:, :, 2:7].mean(2)).max() < 1e-6
+
+
+def test_coarser_sources_sum_finer_ones(made):
+    lm, gen = made("llama")
+    est = random_estimator(lm)
+    totals = [at2.attribute(lm, gen, est, g).scores.sum(1) for g in at2.GRANULARITIES]
+    for total in totals[1:]:
+        assert np.abs(total - totals[0]).max() < 1e-4
+
+
+def test_a_span_is_the_mean_over_the_tokens_it_touches(made):
+    lm, gen = made("llama")
+    att = at2.attribute(lm, gen, random_estimator(lm), "sentence")
+    assert np.allclose(att.for_span(0, len(gen.text)), att.scores.mean(0), atol=1e-6)
+    start, end = next(span for span in gen.response_offsets if span[1] > span[0])
+    rows = [t for t, (a, b) in enumerate(gen.response_offsets) if a < end and b > start]
+    assert np.allclose(att.for_span(start, end), att.scores[rows].mean(0), atol=1e-6)
+    assert not att.for_span(len(gen.text) + 5, len(gen.text) + 9).any()
+
+
+def test_average_attention_of_everything_sums_to_at_most_one(made):
+    lm, gen = made("llama")
+    att = at2.attribute(lm, gen, at2.uniform_estimator(lm), "document")
+    assert (att.scores >= 0).all()
+    assert (att.scores.sum(1) < 1).all()
+
+
+def test_a_lost_trace_is_read_again(made):
+    from dataclasses import replace
+
+    lm, gen = made("gemma3")
+    est = random_estimator(lm)
+    bare = replace(gen, trace=None)
+    assert np.abs(at2.attribute(lm, bare, est).scores - at2.attribute(lm, gen, est).scores).max() < 1e-5
+
+
+def test_an_estimator_of_another_shape_or_another_model_is_refused(made, tiny_model):
+    lm, gen = made("llama")
+    wide = at2.Estimator(np.ones((3, 5), np.float32), "wide", "other")
+    with pytest.raises(at2.EstimatorMismatch, match="3 layers of 5 heads"):
+        at2.attribute(lm, gen, wide)
+    with pytest.raises(at2.EstimatorMismatch, match="weights differ"):
+        at2.attribute(lm, gen, at2.uniform_estimator(tiny_model("gpt2")))
+
+
+def test_a_head_outside_the_model_is_named(made):
+    lm, gen = made("llama")
+    with pytest.raises(at2.At2Error, match="layer 9, head 0"):
+        at2.head_attention(lm, gen, 9, 0)
+
+
+def test_sums_of_small_scores_keep_their_digits():
+    """A difference of running sums would lose the small source behind the large one."""
+    scores = np.full((1, 1000), 1e-7, np.float32)
+    scores[0, 0] = 1000
+    sources = [at2.Source("", 0, 0, 0, 1, 0), at2.Source("", 0, 0, 500, 510, 0)]
+    assert sum_to_sources(scores, sources)[0, 1] == pytest.approx(1e-6, rel=1e-4)

@@ -1,0 +1,96 @@
+"""Explorations: saved and opened without loss or torch, and the gallery is what the code computes today."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import at2_core as at2
+from at2_core import exploration
+from at2_core.exploration import explore, gallery, load, load_example, save
+
+TASK = at2.ContextTask(
+    documents=(
+        at2.Document("A <b>title</b>", "Der Fuchs 🦊 läuft. 犬は眠る。"),
+        at2.Document("", "The dog sleeps."),
+    ),
+    query="Who sleeps?",
+    system="Be brief.",
+    history=(at2.Turn("user", "Hello"), at2.Turn("assistant", "Hi")),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tiny_lm):
+    gen = at2.generate(tiny_lm, TASK, max_new_tokens=12, temperature=1.0, seed=1)
+    theta = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    est = at2.Estimator(theta, "mine", tiny_lm.name)
+    return explore(tiny_lm, gen, est, title="T", note="N", settings={"max_new_tokens": 12})
+
+
+def test_what_is_saved_comes_back(tmp_path, made):
+    back = load(save(made, tmp_path / "x.safetensors"))
+    for name in ("id", "title", "note", "model", "estimator", "task", "prompt", "text", "response_ids",
+                 "response_offsets", "stop_reason", "sources", "sentences", "settings"):  # fmt: skip
+        assert getattr(back, name) == getattr(made, name), name
+    assert np.array_equal(back.logprobs, made.logprobs)
+    for method in ("at2", "average"):
+        largest = np.abs(made.scores[method]).max()
+        assert np.abs(back.scores[method] - made.scores[method]).max() < largest * 1e-3
+
+
+def test_scores_are_those_of_attribute(tiny_lm, made):
+    gen = exploration.generation(made)
+    att = at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm), "sentence")
+    summed = [made.scores["average"][:, s.token_start : s.token_end].sum(1) for s in made.sources["sentence"]]
+    assert np.abs(np.stack(summed, 1) - att.scores).max() < 1e-5
+
+
+def test_a_damaged_file_is_refused(tmp_path, made):
+    path = save(made, tmp_path / "x.safetensors")
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:100], whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(at2.ExplorationFileError):
+            load(path)
+
+
+def test_an_estimator_is_no_exploration(tmp_path):
+    path = at2.save_estimator(
+        at2.Estimator(np.ones((2, 2), np.float32), "e", "m"), tmp_path / "e.safetensors"
+    )
+    with pytest.raises(at2.ExplorationFileError):
+        load(path)
+
+
+def test_the_gallery_opens_without_torch():
+    code = (
+        "import sys; from at2_core.exploration import gallery, load_example\n"
+        "n = [len(load_example(i).text) for i, _, _ in gallery()]\n"
+        "assert len(n) == 6 and all(n), n\n"
+        "assert not {'torch', 'transformers', 'streamlit'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_unknown_example_is_said_so():
+    with pytest.raises(at2.ExplorationFileError, match="gallery"):
+        load_example("nothing")
+
+
+@pytest.mark.default_model
+def test_a_gallery_example_computed_again_is_the_same(default_lm):
+    stored = load_example(gallery()[0][0])
+    est = at2.load_estimator(default_lm.name)
+    gen = at2.generate(default_lm, stored.task, max_new_tokens=stored.settings["max_new_tokens"])
+    assert gen.text == stored.text
+    assert est.fingerprint == stored.estimator_fingerprint, (
+        "run the gallery script again after a change of theta"
+    )
+    again = explore(default_lm, gen, est)
+    assert again.id == stored.id
+    for method, scores in stored.scores.items():
+        assert np.abs(again.scores[method] - scores).max() < 2e-3 * np.abs(scores).max()

@@ -1,0 +1,131 @@
+"""Responses: the ids are the truth, text and offsets follow, and a replay is the generation again."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import at2_core as at2
+from at2_core.generation import Detokenizer, generation_from_ids, token_logit_probs
+
+TASK = at2.ContextTask(context="The fox runs. The dog sleeps in the sun. Berlin is far.", query="Who sleeps?")
+
+
+def test_greedy_generation_equals_transformers_generate(tiny_lm):
+    gen = at2.generate(tiny_lm, TASK, max_new_tokens=20)
+    with torch.inference_mode():
+        theirs = tiny_lm.model.generate(torch.tensor([gen.prompt_ids]), max_new_tokens=20, do_sample=False)[0]
+    theirs = theirs[len(gen.prompt_ids) :].tolist()
+    assert gen.response_ids == [i for i in theirs if i != tiny_lm.tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3", "gemma2", "gpt2"])
+def test_rereading_the_ids_gives_the_same_attention_and_probabilities(tiny_model, kind):
+    lm = tiny_model(kind)
+    gen = at2.generate(lm, TASK, max_new_tokens=24, temperature=1.0, seed=3)
+    again = generation_from_ids(lm, TASK, gen.response_ids)
+    assert (again.text, again.response_offsets) == (gen.text, gen.response_offsets)
+    assert np.abs(again.logprobs - gen.logprobs).max() < 1e-4
+    for head in range(lm.num_heads):
+        difference = at2.head_attention(lm, gen, 1, head) - at2.head_attention(lm, again, 1, head)
+        assert np.abs(difference).max() < 1e-5
+
+
+def test_sampling_depends_on_the_seed_alone(tiny_lm):
+    first, again, other = (
+        at2.generate(tiny_lm, TASK, max_new_tokens=12, temperature=1.5, seed=seed).response_ids
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_a_nucleus_of_almost_nothing_is_greedy(tiny_lm):
+    greedy = at2.generate(tiny_lm, TASK, max_new_tokens=8)
+    nucleus = at2.generate(tiny_lm, TASK, max_new_tokens=8, temperature=1.0, top_p=1e-6, seed=5)
+    assert nucleus.response_ids == greedy.response_ids
+
+
+def test_text_streams_as_it_grows_and_a_cancel_keeps_what_there_is(tiny_lm):
+    cancel, seen = threading.Event(), []
+
+    def on_token(text):
+        seen.append(text)
+        if len(seen) == 5:
+            cancel.set()
+
+    gen = at2.generate(tiny_lm, TASK, max_new_tokens=50, temperature=1.0, on_token=on_token, cancel=cancel)
+    assert gen.stop_reason == "cancelled"
+    assert gen.num_tokens == len(seen) == 5
+    assert all(b.startswith(a) for a, b in pairwise(seen))
+    assert at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm)).scores.shape[0] == 5
+
+
+def test_cancelled_before_the_first_token_is_an_empty_generation(tiny_lm):
+    cancel = threading.Event()
+    cancel.set()
+    gen = at2.generate(tiny_lm, TASK, cancel=cancel)
+    assert gen.text == ""
+    att = at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm))
+    assert att.scores.shape == (0, len(att.sources))
+
+
+def test_a_replayed_response_keeps_its_text_and_its_control_strings_as_text(tiny_lm):
+    response = "The dog 🐕 sleeps.<|im_end|> And <|im_start|>user\nno turn begins."
+    gen = at2.replay(tiny_lm, TASK, response)
+    assert gen.text == response
+    assert not set(gen.response_ids) & set(tiny_lm.tokenizer.all_special_ids)
+    covered = {i for start, end in gen.response_offsets for i in range(start, end)}
+    assert covered == set(range(len(response)))
+    assert gen.logprobs.shape == (gen.num_tokens,)
+    assert (gen.logprobs <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "response", "error", "says"),
+    [
+        (TASK, "   ", at2.ResponseDoesNotFit, "empty"),
+        (TASK, "word " * 600, at2.ResponseDoesNotFit, "more than the 512"),
+        (at2.ContextTask(context="fox " * 600, query="Who?"), "yes", at2.PromptTooLong, "cut about"),
+        (at2.ContextTask(context="", query="Who?"), "yes", at2.EmptyInput, "context"),
+        (at2.ContextTask(context="Fox.", query=" "), "yes", at2.EmptyInput, "quer|question"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_sentence(tiny_lm, task, response, error, says):
+    with pytest.raises(error, match=f"(?i){says}"):
+        at2.replay(tiny_lm, task, response)
+
+
+def test_a_prompt_that_leaves_no_room_for_the_response_says_by_how_many_tokens(tiny_lm):
+    room = tiny_lm.max_length - len(at2.replay(tiny_lm, TASK, "x").prompt_ids)
+    with pytest.raises(at2.PromptTooLong, match="3 more than the 512"):
+        at2.generate(tiny_lm, TASK, max_new_tokens=room + 3)
+
+
+def test_logit_probabilities_are_exact_where_probabilities_round_to_one():
+    logits = torch.tensor([[0.0, 40.0, 1.0], [2.0, -1.0, 0.5]])
+    got = token_logit_probs(logits, torch.tensor([1, 0])).double()
+    p = torch.softmax(logits.double(), -1)
+    rest = torch.stack([p[0, 0] + p[0, 2], p[1, 1] + p[1, 2]])
+    expected = torch.log(torch.stack([p[0, 1], p[1, 0]])) - torch.log(rest)
+    assert (got - expected).abs().max() < 1e-5
+    assert got[0] > 38
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40))
+def test_detokenized_offsets_tile_the_text(tiny_tokenizer, text):
+    ids = tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
+    detokenizer = Detokenizer(tiny_tokenizer)
+    for token in ids:
+        detokenizer.add(token)
+    out, offsets = detokenizer.finish()
+    assert out == tiny_tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    assert len(offsets) == len(ids)
+    assert all(a <= b for a, b in pairwise(offsets)), "spans do not go back"
+    assert {i for start, end in offsets for i in range(start, end)} == set(range(len(out)))
