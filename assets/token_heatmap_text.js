@@ -1,0 +1,150 @@
+// Text to elements. Everything here ends in textContent: a prompt, a title or a response is text, never markup.
+
+function el(tag, cls, ...children) {
+  const e = document.createElement(tag);
+  if (cls) e.className = cls;
+  e.append(...children.filter((c) => c !== "" && c != null)); // append() makes text nodes of strings
+  return e;
+}
+
+// Control characters would be invisible (an ANSI code begins with one): show the pictures Unicode has for them.
+const readable = (text) => text.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, (c) => (c === "\r" ? c : c === "\x7f" ? "␡" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+const oneLine = (text) => readable(text).trim().replace(/\s*\n\s*/g, " ↵ ").replace(/[\t ]+/g, " ");
+const blanks = { "\n": "↵", "\t": "⇥" };
+const excerpt = (text, length) => {
+  if (!text.trim()) return [...text.slice(0, length)].map((c) => blanks[c] ?? "␣").join(""); // white space can be a source too
+  const line = oneLine(text.slice(0, length * 3)), letters = [...line];
+  return letters.length > length || text.length > length * 3 ? letters.slice(0, length).join("").trimEnd() + "…" : line;
+};
+
+// Display units of tokens from..to (exclusive): tokens that share a character, or that split what a reader sees as
+// one (an emoji with a skin tone, a letter with its accent), are drawn, hovered and scored as one.
+function cutUnits(text, offsets, from, to, units) {
+  const inside = insideGraphemes(text), begin = units.length;
+  for (let t = from; t < to; t++) {
+    const start = offsets[2 * t], end = offsets[2 * t + 1], last = units.length > begin ? units.at(-1) : null;
+    if (last && (start < last.end || end === start || last.start === last.end || inside?.[start])) {
+      last.end = Math.max(last.end, end);
+      last.last = t;
+    } else units.push({ start, end, first: t, last: t });
+  }
+  return units.length - begin;
+}
+// A token mostly begins with the space before its word: it belongs to the sentence of the word.
+function visibleStart(text, { start, end }) {
+  const blank = text.slice(start, end).search(/\S/);
+  return start + Math.max(0, blank);
+}
+const graphemes = new Map(); // text -> marks; two texts at a time: a prompt and a response
+function insideGraphemes(text) {
+  if (!/[^\x00-\u02ff\u2010-\u2027]/.test(text) || !Intl.Segmenter) return null;
+  if (!graphemes.has(text)) {
+    if (graphemes.size > 1) graphemes.clear();
+    const marks = new Uint8Array(text.length + 1).fill(1);
+    for (const { index } of new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text)) marks[index] = 0;
+    marks[text.length] = 0;
+    graphemes.set(text, marks);
+  }
+  return graphemes.get(text);
+}
+
+// Append characters start..end as the elements of units[from..]; what no token covers is plain text between them.
+function fillText(parent, text, start, end, units, from) {
+  let at = start;
+  for (let u = from; u < units.length; u++) {
+    const unit = units[u];
+    if (unit.start > at) parent.append(readable(text.slice(at, unit.start)));
+    // A token may begin with a space that the template owns: it is not drawn twice.
+    unit.node = unitElement(text.slice(Math.max(unit.start, start), Math.min(unit.end, end)), u);
+    parent.append(unit.node);
+    at = Math.max(at, unit.end);
+  }
+  if (at < end) parent.append(readable(text.slice(at, end)));
+}
+function unitElement(text, u) {
+  const node = el("span", "u");
+  node.unit = u;
+  if (!text.includes("\n")) node.textContent = readable(text);
+  else
+    for (const piece of text.split(/(\n)/)) // a line break is a token too: give it something to point at
+      if (piece === "\n") node.append(el("i", "nl", "↵"), "\n");
+      else if (piece) node.append(readable(piece));
+  return node;
+}
+
+// The prompt: documents as cards, other parts with their role, and the template between them (hidden by default).
+function buildPrompt(pane, { prompt, parts, offsets, titles }) {
+  const units = [], blocks = [];
+  let card = null, token = 0, char = 0;
+  const add = (box, start, end, from, to) => {
+    const first = units.length;
+    cutUnits(prompt, offsets, from, to, units);
+    fillText(box, prompt, start, end, units, first);
+  };
+  const template = (box, end, to) => {
+    if (end <= char && to <= token) return;
+    const gap = el("div", "template");
+    add(gap, char, Math.max(char, end), token, to);
+    box.append(gap);
+  };
+  for (const part of parts) {
+    const belongs = card && part.document != null && card.document === part.document;
+    template(belongs ? card.box : pane, part.start, part.tokenStart);
+    if (!belongs) {
+      card = part.document == null ? null : { document: part.document, box: el("section", "doc"), name: el("span", "name") };
+      if (card) {
+        card.box.append(el("header", "", el("b", "badge", `Doc ${part.document + 1}`), card.name));
+        card.box.setAttribute("aria-label", `Document ${part.document + 1}`);
+        pane.append(card.box);
+      }
+    }
+    if (part.kind === "title" && card) add(card.name, part.start, part.end, part.tokenStart, part.tokenEnd);
+    else {
+      const body = el("div", "body");
+      add(body, part.start, part.end, part.tokenStart, part.tokenEnd);
+      if (card && part.kind === "context") {
+        if (!card.name.hasChildNodes()) card.name.append(readable(titles[part.document] || "Context"));
+        card.box.append(body);
+        blocks.push({ document: part.document, node: card.box });
+      } else pane.append(el("section", `turn ${part.kind}`, el("header", "", part.role), body));
+    }
+    token = part.tokenEnd;
+    char = part.end;
+  }
+  template(pane, prompt.length, offsets.length / 2);
+  return { units, blocks };
+}
+
+// The response: sentences of units; each with a place for its citations, before the white space that ends it.
+function buildResponse(pane, { response, sentences, offsets }) {
+  const units = [], body = el("div", "body"), spans = [];
+  cutUnits(response, offsets, 0, offsets.length / 2, units);
+  units.forEach((unit, u) => { unit.node = unitElement(response.slice(unit.start, unit.end), u); });
+  let u = 0;
+  for (const [, end] of sentences.length ? sentences : [[0, response.length]]) {
+    const first = u;
+    while (u < units.length && (visibleStart(response, units[u]) < end || end === sentences.at(-1)?.[1])) u++;
+    if (u > first) spans.push({ first, last: u - 1 });
+  }
+  let at = 0;
+  for (const span of spans) {
+    const box = el("span", "sentence"), cites = el("span", "cites");
+    let home = span.last;
+    while (home > span.first && !response.slice(units[home].start, units[home].end).trim()) home--;
+    for (let i = span.first; i <= span.last; i++) {
+      const unit = units[i], text = response.slice(unit.start, unit.end);
+      if (unit.start > at) box.append(readable(response.slice(at, unit.start)));
+      at = Math.max(at, unit.end);
+      const bare = text.trimEnd();
+      if (i === home && bare && bare !== text) { // ".\n\n": the mark goes behind the full stop
+        unit.node = unitElement(bare, i);
+        box.append(unit.node, cites, unitElement(text.slice(bare.length), i));
+      } else box.append(unit.node, ...(i === home ? [cites] : []));
+    }
+    Object.assign(span, { box, cites, text: response.slice(units[span.first].start, units[span.last].end) });
+    body.append(box);
+  }
+  if (at < response.length) body.append(readable(response.slice(at)));
+  pane.append(body);
+  return { units, sentences: spans };
+}

@@ -1,0 +1,99 @@
+"""The Explore page: an example or a person's own text, and where each part of the response came from."""
+
+from __future__ import annotations
+
+from pages.ui import frame
+
+frame.require()
+
+import streamlit as st  # noqa: E402 (the frame's guard comes first)
+
+from at2_core import exploration as explorations  # noqa: E402
+from at2_core.errors import At2Error  # noqa: E402
+from pages.ui import session  # noqa: E402
+from pages.ui.attribution_view import attribution_view  # noqa: E402
+from pages.ui.model_status import model_status  # noqa: E402
+from pages.ui.own_text import own_text  # noqa: E402
+from pages.ui.run_progress import run_progress  # noqa: E402
+
+OWN = "your own text"
+
+
+def picker(kind: str, name: str) -> None:
+    """The gallery, and the way to one's own text."""
+    titles = {example: title for example, title, _ in explorations.gallery()}
+    chosen = OWN if kind == "run" else name if name in titles else next(iter(titles), OWN)
+    if st.session_state.get("picked") != chosen:
+        st.session_state["picked"] = chosen
+    st.pills(
+        "Examples",
+        [*titles, OWN],
+        format_func=lambda option: ":material/edit_note: Your own text" if option == OWN else titles[option],
+        key="picked",
+        required=True,
+        on_change=pick,
+        label_visibility="collapsed",
+    )
+
+
+def pick() -> None:
+    if st.session_state["picked"] == OWN:
+        session.look_at("run", st.session_state.get("own_run", "new"))
+    else:
+        session.look_at("example", st.session_state["picked"])
+
+
+def example(name: str) -> None:
+    if name not in session.example_ids() and name:
+        frame.remark(f"There is no example called {name!r}; here is another one.", "example")
+    try:
+        exploration = session.current()
+    except At2Error as error:
+        frame.complain(str(error), "example")
+        return
+    attribution_view(exploration, exploration.note)
+
+
+def own(name: str) -> None:
+    run = session.run_of_address()
+    done = run is not None and run.exploration is not None
+    with st.expander(
+        "Your own text", expanded=not (done or (run is not None and run.active)), key="own-panel"
+    ):
+        asked = own_text(run)
+    if asked:
+        run = session.runs().start(session.engine(), *asked)
+        st.session_state["own_run"] = run.id
+        session.look_at("run", run.id)
+        st.rerun()
+    if run is None:
+        frame.remark(
+            "Give a text and ask something about it; the attribution of the answer appears here."
+            if name == "new"
+            else "That generation is not on this server any more. Your text, if it is still above, can be asked again.",
+            "own",
+        )
+    elif run.active:
+        run_progress(run)
+    elif run.state == "stopped":
+        frame.remark("Stopped before there was a response.", "own")
+    elif run.state == "failed":
+        frame.complain(run.error, "run")
+    else:
+        attribution_view(
+            session.current(), "Your own text" + (", stopped early" if run.cancel.is_set() else "")
+        )
+
+
+engine = session.engine()
+engine.start()
+kind, name = session.asked()
+with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+    st.title("Which part of the prompt did each part of the answer come from?", anchor=False, width="content")
+    with st.container(width="content"):
+        model_status(engine)
+picker(kind, name)
+if kind == "run":
+    own(name)
+else:
+    example(name)

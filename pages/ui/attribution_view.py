@@ -1,0 +1,173 @@
+"""A finished exploration on the Explore page: the method, both texts with their scores, the files to take home."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from at2_core.errors import At2Error
+from at2_core.exploration import Exploration
+from pages.ui import export, frame, session
+from pages.ui.model_status import waiting_for_model
+from pages.ui.token_heatmap import ViewState, token_heatmap
+
+METHODS = {"at2": "AT2", "average": "Average attention", "head": "One head"}
+METHOD_HELP = (
+    "AT2 weighs the attention of every head by a coefficient that was learned from ablations. Average attention "
+    "weighs all heads alike. One head shows the attention of a single one."
+)
+VIEW_KEYS = ("granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
+KEYS = ("method", "layer", "head", *VIEW_KEYS)
+
+
+@st.fragment
+def attribution_view(exploration: Exploration, note: str) -> None:
+    """Everything about one exploration. A switch or a pin runs this fragment again, and nothing else."""
+    wished = _from_address(exploration)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
+        st.text(note, width="stretch")
+        method = _method(exploration, wished)
+        files = st.empty()
+    layer_head, scores = (0, 0), None
+    if method == "head":
+        layer_head, scores = _one_head(exploration, wished)
+    if scores is None:
+        scores = exploration.scores[method if method in exploration.scores else "average"]
+    view = token_heatmap(
+        exploration,
+        scores=scores,
+        initial=ViewState.read(
+            wished, response_tokens=len(exploration.response_ids), prompt_tokens=len(exploration.prompt.ids)
+        ),
+        key="explore",
+        on_change=lambda: None,
+    )
+    _to_address(exploration, method, layer_head, view)
+    with files.popover("Save", icon=":material/download:", help="Take the scores with you"):
+        _downloads(exploration, scores, view, method)
+
+
+def _method(exploration: Exploration, wished: dict[str, Any]) -> str:
+    offered = [m for m in METHODS if m in exploration.scores or m == "head"]
+    key = f"method-{exploration.id}"
+    if key not in st.session_state:
+        st.session_state[key] = wished["method"] if wished.get("method") in offered else offered[0]
+    return st.segmented_control(
+        "Method",
+        offered,
+        format_func=METHODS.__getitem__,
+        key=key,
+        required=True,
+        help=METHOD_HELP,
+        label_visibility="collapsed",
+    )
+
+
+def _one_head(exploration: Exploration, wished: dict[str, Any]) -> tuple[tuple[int, int], np.ndarray | None]:
+    """The chosen (layer, head) and its attention float32 (T, n), or None while that cannot be read."""
+    engine = session.engine()
+    chosen = (wished.get("layer", 0), wished.get("head", 0))
+    if engine.status != "ready":
+        waiting_for_model(engine, "One head needs the model; average attention is shown meanwhile.", "head")
+        return chosen, None
+    lm = engine.lm
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.text("The attention of", width="content")
+        layer = _pick("layer", "Layer", lm.num_layers, chosen[0])
+        head = _pick("head", "Head", lm.num_heads, chosen[1])
+        st.text("from each response token to the prompt, in place of scores.", width="content")
+    try:
+        return (layer, head), _attention(exploration.id, layer, head, exploration)
+    except At2Error as error:
+        frame.complain(str(error), "head")
+        return (layer, head), None
+
+
+def _pick(name: str, label: str, count: int, wished: int) -> int:
+    return st.selectbox(
+        label,
+        range(count),
+        index=min(wished, count - 1),
+        format_func=lambda i: f"{label} {i}",
+        key=f"one-{name}",
+        label_visibility="collapsed",
+        width=120,
+    )
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the attention…")
+def _attention(exploration_id: str, layer: int, head: int, _exploration: Exploration) -> np.ndarray:
+    from at2_core.attribution import head_attention
+
+    return head_attention(session.engine().lm, session.generation_of(_exploration), layer, head)
+
+
+def _downloads(exploration: Exploration, scores: np.ndarray, view: ViewState, method: str) -> None:
+    target = "the pinned span" if view.pin else "the whole response"
+    st.text(f"Scores of {view.granularity} sources for {target}.")
+    st.download_button(
+        "Ranked sources (CSV)",
+        data=lambda: export.ranked_table(exploration, scores, view).encode(),
+        file_name=f"sources-{exploration.id}.csv",
+        mime="text/csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "Everything (JSON)",
+        data=lambda: export.everything(exploration, scores, view, method).encode(),
+        file_name=f"attribution-{exploration.id}.json",
+        mime="application/json",
+        on_click="ignore",
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the address
+
+
+def _from_address(exploration: Exploration) -> dict[str, Any]:
+    """What the address asks for, as far as it makes sense; after a visit to another page, what was there before."""
+    asked = {key: st.query_params[key] for key in KEYS if key in st.query_params}
+    kept = st.session_state.get("explore-kept")
+    if not asked and kept and kept[0] == exploration.id:
+        asked = kept[1]
+    return {key: value for key, text in asked.items() if (value := _read(key, text)) is not None}
+
+
+def _read(key: str, text: str) -> Any:
+    try:
+        if key in ("pin", "source"):
+            first, _, last = text.partition("-")
+            return int(first), int(last or first)
+        if key in ("intensity", "threshold"):
+            return float(text)
+        if key in ("layer", "head"):
+            return max(0, int(text))
+    except ValueError:
+        return None
+    return text == "1" if key in ("signed", "template") else text
+
+
+def _to_address(exploration: Exploration, method: str, layer_head: tuple[int, int], view: ViewState) -> None:
+    """Make the address say what is shown; what is as it would be anyway is left out."""
+    params: dict[str, str] = {}
+    if method != next(iter(exploration.scores)):
+        params["method"] = method
+    if method == "head":
+        params |= {"layer": str(layer_head[0]), "head": str(layer_head[1])}
+    usual, now = asdict(ViewState()), asdict(view)
+    params |= {key: _write(now[key]) for key in VIEW_KEYS if now[key] != usual[key]}
+    st.session_state["explore-kept"] = (exploration.id, params)
+    others = {key: value for key, value in st.query_params.items() if key not in KEYS}
+    if {**others, **params} != dict(st.query_params.items()):
+        st.query_params.from_dict({**others, **params})
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1"
+    if isinstance(value, tuple):
+        return f"{value[0]}-{value[1]}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

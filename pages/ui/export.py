@@ -1,0 +1,91 @@
+"""The scores as files: a table of sources for a spreadsheet, and everything for a program."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from at2_core.exploration import Exploration
+from at2_core.sources import Source
+from pages.ui.token_heatmap import ViewState
+
+COLUMNS = ("rank", "score", "share", "document", "title", "start", "end", "text")
+
+
+def target_scores(exploration: Exploration, scores: np.ndarray, view: ViewState) -> np.ndarray:
+    """float64 (S,): score of each source of the view's granularity for the pinned target, or for the whole response."""
+    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    rows = scores[first : last + 1].astype(np.float64)
+    sources = exploration.sources[view.granularity]
+    if not rows.size:
+        return np.zeros(len(sources))
+    mean = rows.mean(axis=0)
+    return np.array([mean[s.token_start : s.token_end].sum() for s in sources])
+
+
+def shares(values: np.ndarray) -> np.ndarray:
+    """Each score over the sum of the absolute scores."""
+    total = np.abs(values).sum()
+    return values / total if total else values
+
+
+def ranked_table(exploration: Exploration, scores: np.ndarray, view: ViewState) -> str:
+    """CSV: the sources of the view's granularity, strongest first. Positions are characters of the prompt."""
+    values = target_scores(exploration, scores, view)
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(COLUMNS)
+    for rank, index in enumerate(np.argsort(-values, kind="stable"), start=1):
+        source = exploration.sources[view.granularity][index]
+        numbers = (rank, repr(float(values[index])), repr(float(shares(values)[index])), source.document + 1)
+        table.writerow(
+            [*numbers, _cell(_title(exploration, source)), source.start, source.end, _cell(source.text)]
+        )
+    return "\ufeff" + out.getvalue()  # the mark tells spreadsheets that it is UTF-8
+
+
+def everything(exploration: Exploration, scores: np.ndarray, view: ViewState, method: str) -> str:
+    """JSON: texts, tokens, sources, and the scores of every source for every response token, (response, sources)."""
+    sources = exploration.sources[view.granularity]
+    per_source = [scores[:, s.token_start : s.token_end].sum(axis=1, dtype=np.float64) for s in sources]
+    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    about: dict[str, Any] = {
+        "model": exploration.model,
+        "method": method,
+        "estimator": {"name": exploration.estimator, "fingerprint": exploration.estimator_fingerprint},
+        "granularity": view.granularity,
+        "target": {"first_token": first, "last_token": last},
+        "prompt": exploration.prompt.text,
+        "response": exploration.text,
+        "response_tokens": [{"start": a, "end": b} for a, b in exploration.response_offsets],
+        "log_probabilities": np.asarray(exploration.logprobs, float).tolist(),
+        "sources": [_source(exploration, s) for s in sources],
+        "target_scores": target_scores(exploration, scores, view).tolist(),
+        "scores": np.stack(per_source, axis=1).tolist() if per_source else [],
+    }
+    return json.dumps(about, ensure_ascii=False, indent=1)
+
+
+def _source(exploration: Exploration, source: Source) -> dict[str, Any]:
+    return {
+        "document": source.document + 1,
+        "title": _title(exploration, source),
+        "start": source.start,
+        "end": source.end,
+        "text": source.text,
+    }
+
+
+def _title(exploration: Exploration, source: Source) -> str:
+    documents: Sequence[Any] = exploration.task.documents
+    return documents[source.document].title if source.document < len(documents) else ""
+
+
+def _cell(text: str) -> str:
+    """A spreadsheet takes text that begins like this for a formula; an apostrophe keeps it text."""
+    return "'" + text if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r") else text

@@ -1,0 +1,46 @@
+"""What surrounds every page: the window's title, the navigation, the few styles of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+STYLES = (ASSETS / "frame.css").read_text(encoding="utf-8")
+
+
+def pages() -> list:
+    return [
+        st.Page("pages/explore.py", title="Explore", icon=":material/format_ink_highlighter:", default=True),
+        st.Page("pages/heads.py", title="Heads", icon=":material/grid_on:"),
+    ]
+
+
+def run() -> None:
+    """Draw the frame and the page that the address names. The last line of app.py."""
+    st.set_page_config("AT2 Explorer", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+    st.logo(str(ASSETS / "logo.svg"), size="medium")
+    st.html(f"<style>{STYLES}</style>")  # a file of ours: no text of a person or a model ever goes this way
+    page = st.navigation(pages(), position="top")
+    st.session_state["framed"] = True
+    page.run()
+
+
+def require() -> None:
+    """The first line of every page: a deep link that is a fresh server's first request runs the page without app.py."""
+    if not st.session_state.get("framed"):
+        st.navigation(pages(), position="top")
+        st.rerun()
+
+
+def complain(sentence: str, key: str) -> None:
+    """An error as text: it may quote what a person typed or a file is called, which must not become Markdown."""
+    with st.container(key=f"complaint-{key}"):
+        st.text(sentence)
+
+
+def remark(sentence: str, key: str) -> None:
+    """A quiet sentence, as text for the same reason."""
+    with st.container(key=f"remark-{key}"):
+        st.text(sentence)

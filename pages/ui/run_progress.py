@@ -1,0 +1,52 @@
+"""A generation while it runs: how far it is, how long it may still take, the text so far, and a way to stop it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.ui import session
+from pages.ui.jobs import Run
+
+
+def run_progress(run: Run) -> None:
+    """Follows the run until it has ended; then the page runs again and shows what came of it."""
+    st.fragment(_follow, run_every=0.4)(run)
+
+
+def _follow(run: Run) -> None:
+    if not run.active:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center", key="quiet-progress"):
+        st.text(status_line(run), width="stretch")
+        stopping = run.cancel.is_set()
+        st.button(
+            "Stopping…" if stopping else "Stop",
+            icon=":material/stop_circle:", on_click=run.cancel.set, disabled=stopping, key=f"stop-{run.id}",
+        )  # fmt: skip
+    if run.settings.response is None:
+        st.progress(min(1.0, run.tokens / run.settings.max_new_tokens))
+    with st.container(border=True, height=320, key="response-so-far", autoscroll=True):
+        st.text(run.text or " ")
+
+
+def status_line(run: Run) -> str:
+    """What the run is doing, in words."""
+    engine = session.engine()
+    if engine.lm is None:
+        return f"{engine.message or 'The model is loading'}… your generation begins right after."
+    if run.state == "waiting":
+        ahead = session.runs().ahead_of(run)
+        if ahead > 1:
+            return f"{ahead} other generations come first; yours is queued."
+        return "Another generation is running; yours is next."
+    if run.settings.response is not None:
+        return "Reading the response…"
+    if not run.tokens:
+        return "Reading the prompt…"
+    left = run.seconds_left()
+    pace = f", at most {_duration(left)} left" if left is not None else ""
+    return f"Generating: {run.tokens} of at most {run.settings.max_new_tokens} tokens{pace}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
