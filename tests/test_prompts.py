@@ -304,11 +304,14 @@ def test_what_is_no_task_is_refused_in_a_sentence(task):
         render(byte_level(), task)
 
 
-def test_a_context_that_the_tokenizer_cannot_see_is_refused():
-    vocabulary = {character: i for i, character in enumerate(dict.fromkeys(" \n:ContextQueryAnsw"))}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))  # without a token for the unknown: it is left out
+def test_a_context_that_the_tokenizer_cannot_tell_from_its_title_is_refused():
+    vocabulary = {token: i for i, token in enumerate(["<unk>", *dict.fromkeys(" :ContextQueryAnsw")])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True))
     with pytest.raises(EmptyInput, match="The context holds no character"):
-        render(PreTrainedTokenizerFast(tokenizer_object=tokenizer), ContextTask("你好", "q"))
+        render(
+            PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"),
+            ContextTask(documents=[Document("你", "好")], query="q"),
+        )
 
 
 def test_an_empty_document_among_others_keeps_its_place():

@@ -111,6 +111,7 @@ def unigram() -> PreTrainedTokenizerFast:
     """Like T5 and XLM-R: control strings stand in the vocabulary itself, NFKC turns "＜/s＞" into one of them, and
     what is unknown becomes <unk>."""
     pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁", -2.0), ("▁the", -3.0), ("dog", -3.0)]
+    pieces += [("\n", -4.0)]  # so that what is unknown on two lines does not become one <unk>
     pieces += [(c, -5.0) for c in sorted({c for line in CORPUS for c in line if c.isascii()} - {" "})]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
     tokenizer.normalizer = normalizers.Sequence(
