@@ -1,0 +1,46 @@
+"""The Heads page: the coefficients of all heads, what each contributes, and any head's attention on the example."""
+
+from __future__ import annotations
+
+from pages.ui import frame
+
+frame.require()
+
+import streamlit as st  # noqa: E402 (the frame's guard comes first)
+
+from at2_core.errors import ExplorationFileError  # noqa: E402
+from at2_core.estimator import Estimator  # noqa: E402
+from at2_core.exploration import Exploration  # noqa: E402
+from pages.ui import head_overview, head_views, session  # noqa: E402
+from pages.ui.head_address import Address  # noqa: E402
+from pages.ui.head_page import Page, estimator_for, waiting  # noqa: E402
+
+
+@st.fragment
+def heads(exploration: Exploration, engine, estimator: Estimator) -> None:
+    """Everything that a click changes. What needs no model is on screen before the model is asked."""
+    address = Address(exploration, estimator.theta)
+    state = address.read()
+    address.write(state)  # drops from the address what it says wrongly
+    page = Page(exploration, engine, estimator, address, state)
+    with st.container(gap="xsmall"):
+        head_overview.grid_controls(page)
+        head_overview.grid_and_ranking(page)
+        head_views.pattern_controls(page)
+        head_views.patterns(page)
+
+
+engine = session.engine()
+engine.start()
+try:
+    exploration = session.current()
+except ExplorationFileError as error:
+    frame.complain(str(error), "heads-example")
+    st.stop()
+estimator, shortfall = estimator_for(exploration, engine)
+if shortfall:
+    frame.remark(shortfall, "heads-estimator")
+if estimator is None:
+    waiting(engine, "grid")
+else:
+    heads(exploration, engine, estimator)

@@ -1,0 +1,64 @@
+"""The Heads page's state, kept in the address bar."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from at2_core.exploration import Exploration
+from pages.ui import head_state
+from pages.ui.head_grid import strongest
+from pages.ui.head_state import Head, HeadsState
+
+SOURCES = "sentence"  # the granularity of the sources that the page speaks of
+
+
+class Address:
+    """Reads and writes the state of one exploration's Heads page.
+
+    Going to another page drops the query string; a copy in the session brings it back on return.
+    """
+
+    def __init__(self, exploration: Exploration, theta: np.ndarray) -> None:
+        self.shape = (theta.shape[0], theta.shape[1])
+        self.strongest = strongest(theta)
+        self.num_tokens = len(exploration.response_ids)
+        self.num_sources = len(exploration.sources[SOURCES])
+        self.example = exploration.id
+
+    def read(self) -> HeadsState:
+        """The state that the address asks for, checked; the one last seen when it asks for nothing."""
+        params = {key: st.query_params[key] for key in head_state.KEYS if key in st.query_params}
+        kept = st.session_state.get("heads-address", {})
+        if not params and kept.get("example") == self.example:
+            params = kept["params"]
+        return head_state.read(
+            params, self.shape, self.strongest, num_tokens=self.num_tokens, num_sources=self.num_sources
+        )
+
+    def write(self, state: HeadsState) -> None:
+        params = head_state.write(state, self.strongest)
+        st.session_state["heads-address"] = {"example": self.example, "params": params}
+        others = {key: value for key, value in st.query_params.items() if key not in head_state.KEYS}
+        if {**others, **params} != dict(st.query_params.items()):
+            st.query_params.from_dict({**others, **params})
+
+    def change(self, **fields) -> None:
+        """Write the state with these fields changed, as it is now: a callback may see a newer one than the run that
+        made it."""
+        self.write(replace(self.read(), **fields))
+
+    def compare(self, head: Head) -> None:
+        """Put a head beside the chosen ones, or take it away again; one always stays."""
+        picks = head_state.toggled(self.read().picks, head)
+        if len(picks) > head_state.MAX_COMPARED:
+            st.toast(f"Up to {head_state.MAX_COMPARED} heads fit side by side; take one away first.")
+        elif picks:
+            self.change(picks=picks)
+
+    def mute(self, head: Head) -> None:
+        """Mute a head, or let it count again."""
+        mute = head_state.toggled(self.read().mute, head)
+        self.change(mute=mute)

@@ -1,0 +1,116 @@
+"""The upper half of the Heads page: all heads as a grid and as a ranking. What a click changes goes to the address."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.ui import head_reading as reading
+from pages.ui.head_address import SOURCES
+from pages.ui.head_grid import grid_height, head_grid, legend
+from pages.ui.head_page import Page, quiet, waiting
+from pages.ui.head_ranking import head_ranking
+from pages.ui.head_state import GRIDS
+
+GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
+WHOLE, ALL = "whole", "all"  # a choice that is None has no label of its own in a select box
+
+
+def grid_controls(page: Page) -> None:
+    """Which numbers the grid shows, for which span of the response and which source."""
+    exploration, state, address = page.exploration, page.state, page.address
+    spans: list[reading.Span | str] = [WHOLE, *reading.sentence_spans(exploration)]
+    if state.pin and state.pin not in spans:
+        spans.append(state.pin)
+    sources = [ALL, *range(len(exploration.sources[SOURCES]))]
+    st.session_state["heads-grid"] = state.grid
+    st.session_state["heads-pin"] = state.pin or WHOLE
+    st.session_state["heads-source"] = ALL if state.source is None else state.source
+
+    def changed(field: str, none: str = ""):
+        def write() -> None:
+            value = st.session_state[f"heads-{field}"]
+            address.change(**{field: None if value == none else value})
+
+        return write
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("#### Which heads count", width="content")
+        st.segmented_control(
+            "What the grid shows",
+            GRIDS,
+            key="heads-grid",
+            format_func=GRID_NAMES.__getitem__,
+            required=True,
+            label_visibility="collapsed",
+            on_change=changed("grid"),
+        )
+        st.selectbox(
+            "Span of the response",
+            spans,
+            key="heads-pin",
+            format_func=lambda span: capital(reading.span_name(exploration, None if span == WHOLE else span)),
+            label_visibility="collapsed",
+            on_change=changed("pin", WHOLE),
+            width=270,
+        )
+        if state.grid == "contribution":
+            st.selectbox(
+                "Source",
+                sources,
+                key="heads-source",
+                format_func=lambda source: capital(
+                    reading.source_name(exploration, None if source == ALL else source)
+                ),
+                label_visibility="collapsed",
+                on_change=changed("source", ALL),
+                width=270,
+            )
+
+
+def grid_and_ranking(page: Page) -> None:
+    """theta, or what each head contributed; the grid with the ranking beside it."""
+    state, address, theta = page.state, page.address, page.estimator.theta
+    contribution = state.grid == "contribution"
+    if contribution and page.engine.status != "ready":
+        waiting(page.engine, "contribution")
+        return
+    values = theta
+    if contribution:
+        with st.spinner("Reading the example with the model…"):
+            values = reading.contribution(page.exploration, page.engine.lm, theta, state.pin, state.source)
+    quantity = "contribution" if contribution else "coefficient"
+    left, right = st.columns([13, 7], gap="medium")
+    with left:
+        head_grid(
+            values,
+            quantity=quantity,
+            picks=state.picks,
+            muted=state.mute,
+            key=f"heads-{state.grid}",
+            on_picks=lambda picks: address.change(picks=picks),
+        )
+    with right:
+        head_ranking(
+            values,
+            quantity=quantity,
+            picks=state.picks,
+            muted=state.mute,
+            height=max(grid_height(values.shape[1]), 230),
+            key=f"heads-ranking-{state.grid}",
+            on_pick=lambda head: address.change(picks=(head,)),
+            on_compare=address.compare,
+            on_mute=address.mute,
+        )
+    quiet(f"{legend(quantity)} θ: {page.estimator.name}.", "legend")
+    if contribution:
+        of, to = (
+            reading.span_name(page.exploration, state.pin),
+            reading.source_name(page.exploration, state.source),
+        )
+        quiet(
+            f"For {of}, {to}: the contributions of all heads add up to the score {values.sum():.4f}.", "sum"
+        )
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,88 @@
+"""What all panels of the Heads page share: the page's state, its estimator, and how it waits for the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from at2_core.errors import At2Error
+from at2_core.estimator import Estimator, load_estimator, uniform
+from at2_core.exploration import Exploration
+from pages.ui import frame, session
+from pages.ui.head_address import Address
+from pages.ui.head_grid import ranks
+from pages.ui.head_state import Head, HeadsState
+from pages.ui.session import Engine
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every panel draws from."""
+
+    exploration: Exploration
+    engine: Engine
+    estimator: Estimator
+    address: Address
+    state: HeadsState
+
+
+def estimator_for(exploration: Exploration, engine: Engine) -> tuple[Estimator | None, str]:
+    """The estimator of the model that made the exploration; or average attention, and a sentence that says so.
+
+    None while the model's shape is not known. Before the model is there, its estimator's file is all it takes.
+    """
+    lm = engine.lm if engine.lm is not None and engine.lm.name == exploration.model else None
+    if lm is not None and engine.estimator is not None:
+        return engine.estimator, ""
+    try:
+        if lm is None:
+            return load_estimator(session.ESTIMATOR or exploration.model), ""
+        shortfall = engine.shortfall
+    except At2Error as error:
+        shortfall = str(error)
+    said = f"{shortfall} Until there is one, every head counts the same: average attention."
+    return (uniform(lm.num_layers, lm.num_heads, model=lm.name) if lm is not None else None), said
+
+
+def waiting(engine: Engine, what: str) -> None:
+    """Says how far the model is, until it is there or has failed; then the whole page runs again.
+
+    what: what will appear in this place, one word.
+    """
+    if engine.status == "failed":
+        frame.complain(engine.message, f"heads-{what}")
+    elif engine.status != "ready":
+        _watch(engine, what)
+
+
+@st.fragment(run_every=0.5)
+def _watch(engine: Engine, what: str) -> None:
+    if engine.status in ("ready", "failed"):
+        st.rerun()
+    said = engine.message or "Loading the model"
+    frame.remark(f"{said}… The {what} will appear here.", f"heads-{what}")
+    if engine.part is not None:
+        st.progress(min(1.0, max(0.0, engine.part)))
+
+
+def quiet(sentence: str, key: str) -> None:
+    """Small print, as text: it names estimators and sources."""
+    with st.container(key=f"quiet-heads-{key}"):
+        st.text(sentence)
+
+
+def title(head: Head) -> str:
+    return f"Layer {head[0]}, head {head[1]}"
+
+
+def note(page: Page, head: Head) -> str:
+    """A head's coefficient in words."""
+    theta = page.estimator.theta
+    rank = ranks(theta)[head]
+    muted = ", muted" if head in page.state.mute else ""
+    return f"coefficient {theta[head]:+.3g}, rank {rank} of {theta.size}{muted}"
+
+
+def short_name(head: Head) -> str:
+    return f"L{head[0]}·H{head[1]}"

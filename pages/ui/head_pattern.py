@@ -1,0 +1,118 @@
+"""Attention of one to four heads as matrices, response tokens down and prompt tokens across, on a canvas.
+
+The weights travel once per choice of heads, as float32; crosshair, zoom and scale are the browser's alone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from at2_core.exploration import Exploration
+from at2_core.prompts import Part
+from pages.ui.head_state import span_or_none
+
+ASSETS = Path(__file__).parents[2] / "assets"
+# A component's script cannot import a file beside it, so its parts are joined here.
+_mount = st.components.v2.component(
+    "at2_head_matrix",
+    css=(ASSETS / "head_matrix.css").read_text("utf-8"),
+    js="\n".join(
+        (ASSETS / f"{part}.js").read_text("utf-8")
+        for part in ("head_matrix", "head_matrix_panel", "head_matrix_paint")
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One matrix to draw: weights float32 (T, n) under a title and a note in words."""
+
+    id: str
+    title: str
+    note: str
+    weights: np.ndarray
+
+
+def head_matrix(
+    exploration: Exploration,
+    patterns: Sequence[Pattern],
+    *,
+    sink: bool,
+    pin: tuple[int, int] | None,
+    key: str,
+    on_sink,
+    on_pin,
+) -> None:
+    """Draw the patterns; call on_pin(first, last or None) and on_sink(shown) when the reader changes them.
+
+    sink and pin are where the view starts. What the reader then does in it is not fed back: that would send the
+    weights again.
+    """
+    component_key = f"{key}-{exploration.id}"
+    given = st.session_state.setdefault(f"{component_key}-given", {"sink": sink, "pin": pin, "told": pin})
+    if pin != given["told"]:  # chosen elsewhere on the page
+        given.update(pin=pin, told=pin)
+
+    def pinned() -> None:
+        given["told"] = span_or_none(
+            st.session_state[component_key].get("pin"), len(exploration.response_ids)
+        )
+        on_pin(given["told"])
+
+    def sink_switched() -> None:
+        on_sink(st.session_state[component_key].get("sink") is True)
+
+    data = {"example": exploration.id, **texts(exploration), "sink": given["sink"], "pin": given["pin"]}
+    _mount(
+        key=component_key,
+        data={**data, "heads": [_payload(pattern) for pattern in patterns]},
+        on_pin_change=pinned,
+        on_sink_change=sink_switched,
+    )
+
+
+def texts(exploration: Exploration) -> dict[str, Any]:
+    """Token texts of prompt and response, and the prompt's parts with their names, as the matrix shows them."""
+    prompt = exploration.prompt
+    return {
+        "prompt": [prompt.text[start:end] for start, end in prompt.offsets],
+        "response": [exploration.text[start:end] for start, end in exploration.response_offsets],
+        "parts": [
+            {
+                "kind": part.kind,
+                "label": part_name(exploration, part),
+                "start": part.token_start,
+                "end": part.token_end,
+            }
+            for part in prompt.parts
+            if part.token_start < part.token_end
+        ],
+    }
+
+
+def part_name(exploration: Exploration, part: Part) -> str:
+    """What a part of the prompt is called on the axis."""
+    documents = exploration.task.documents
+    if part.kind in ("context", "title") and documents:
+        number = (part.document or 0) + 1
+        title = documents[number - 1].title if number <= len(documents) else ""
+        name = f"document {number}: {title}" if title else f"document {number}"
+        return name if part.kind == "context" else f"title of document {number}"
+    return {"history": "earlier turn"}.get(part.kind, part.kind)
+
+
+def _payload(pattern: Pattern) -> dict[str, str]:
+    raw = np.ascontiguousarray(pattern.weights, "<f4").tobytes()
+    return {
+        "id": pattern.id,
+        "title": pattern.title,
+        "note": pattern.note,
+        "weights": base64.b64encode(raw).decode(),
+    }
