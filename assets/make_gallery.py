@@ -22,20 +22,20 @@ The first keeper was Agnes Thorne, a former schoolteacher, who looked after the 
 During the great storm of 1894 she rang the fog bell by hand for eleven hours and saved the crew of the Merlin. \
 Today the tower is a small museum, and visitors may climb the 142 steps between May and September."""
 
-COMPOSER = at2.Document(
-    "The Winter Sonata",
-    "The Winter Sonata is a work for cello and piano in three movements. It was written by Ilse Marand during the "
-    "winter of 1926. The last movement quotes a folk song from the mountains, and critics praised its quiet ending.",
+MILL = at2.Document(
+    "The mill",
+    "The old mill stands by the river and has been in the Falk family since 1840. The mill sells rye flour and oat flakes. "
+    "It is open on weekdays.",
 )
-BIOGRAPHY = at2.Document(
-    "Ilse Marand",
-    "Ilse Marand was a composer and a teacher of harmony. She was born in the harbour town of Tolvik, where her father "
-    "repaired organs. After her studies she taught at the conservatory for thirty years and published two books.",
+VILLAGE = at2.Document(
+    "The village",
+    "The village has three hundred inhabitants, a school and a church with a wooden tower. A bus goes to the city every "
+    "hour.",
 )
-CELLO = at2.Document(
-    "The cello",
-    "The cello is a bowed string instrument with four strings tuned in fifths. It is played sitting down. The oldest "
-    "cellos that are still played were made in northern Italy.",
+SMOKEHOUSE = at2.Document(
+    "The smokehouse",
+    "The smokehouse on the pier belongs to two sisters. They sell smoked eel and smoked trout, and they close when "
+    "everything is sold.",
 )
 
 TABLE = """\
@@ -73,26 +73,24 @@ SOUTH = at2.Document(
     "more than had been planned. A band played and the fire brigade showed its new boat.",
 )
 
-FRENCH = """\
-Le marché de Saint-Aubin a lieu tous les jeudis sur la place de l'église. Les paysans de la vallée y vendent des fromages \
-de chèvre, du miel et des pommes. Le plus ancien étal appartient à la famille Morel, qui vient au marché depuis 1952. \
-En hiver, le marché commence à neuf heures, mais en été il ouvre déjà à sept heures. On peut y goûter une soupe aux \
-châtaignes préparée par l'école du village."""
+SPANISH = """\
+El mercado de San Telmo se celebra todos los jueves en la plaza de la iglesia. Los campesinos del valle venden queso de \
+cabra, miel y manzanas. El puesto más antiguo pertenece a la familia Morales. En invierno el mercado abre a las nueve."""
 
 EXAMPLES = [
-    ("lighthouse", "One fact, one sentence", "The answer stands in a single sentence; see whether the colour does too.",
+    ("lighthouse", "One fact, one sentence", "The name stands in a single sentence. Does the colour, too?",
      at2.ContextTask(context=LIGHTHOUSE, query="Who was the first keeper of the lighthouse at Varn Point?")),
-    ("sonata", "Two facts, two documents", "The answer needs the composer from one document and the town from another.",
-     at2.ContextTask(documents=(CELLO, COMPOSER, BIOGRAPHY),
-                     query="Who wrote the Winter Sonata, and in which town was she born?")),
-    ("library", "A number in a table", "One cell of a table is wanted; rows and columns compete for attention.",
+    ("mill", "Two facts, two documents", "Each half of the answer comes from another document; the third has none of it.",
+     at2.ContextTask(documents=(MILL, VILLAGE, SMOKEHOUSE),
+                     query="What does the mill sell, and what does the smokehouse sell?")),
+    ("library", "A number in a table", "The number is wrong. Hover over it to see which cell the model looked at.",
      at2.ContextTask(context=TABLE, query="How many visitors per week does the Old Town branch have?")),
-    ("bees", "A summary of everything", "Every sentence of the summary draws on another paragraph.",
-     at2.ContextTask(context=BEES, query="Summarize the text in three sentences.")),
-    ("bridge", "Two documents disagree", "Two newspapers give two prices; whom does the model follow?",
-     at2.ContextTask(documents=(NORTH, SOUTH), query="How much did the new bridge over the Orla cost?")),
-    ("marche", "Another language", "French in, French out: sources are cut and scored in any language.",
-     at2.ContextTask(context=FRENCH, query="À quelle heure commence le marché en hiver ?")),
+    ("bees", "A summary of everything", "Sentence by sentence the summary draws on other paragraphs.",
+     at2.ContextTask(context=BEES, query="Summarize the text.")),
+    ("bridge", "Two documents disagree", "Two newspapers give two prices. Whom does the model follow?",
+     at2.ContextTask(documents=(SOUTH, NORTH), query="What did the new bridge cost?")),
+    ("mercado", "Another language", "Spanish in, Spanish out: sources are cut and scored in any language.",
+     at2.ContextTask(context=SPANISH, query="¿Qué venden los campesinos?")),
 ]  # fmt: skip
 
 

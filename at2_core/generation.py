@@ -21,7 +21,7 @@ from transformers import DynamicCache
 from .attention import Trace, reading
 from .errors import PromptTooLong, ResponseDoesNotFit
 from .models import LanguageModel
-from .prompts import ContextTask, Part, Prompt, encode_text, render
+from .prompts import ContextTask, Part, Prompt, encode_text, render, without_surrogates
 
 LOGIT_ROWS = 64  # rows of the vocabulary turned to float32 at once
 
@@ -127,6 +127,7 @@ def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
     if not response.strip():
         raise ResponseDoesNotFit("The response is empty; paste the text that should be attributed.")
     prompt = render(lm.tokenizer, task)
+    response = without_surrogates(response)
     ids, offsets = encode_text(lm.tokenizer, response)
     _check_room(lm, len(prompt.ids), 1)
     excess = len(prompt.ids) + len(ids) - lm.max_length
