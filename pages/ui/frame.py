@@ -19,7 +19,7 @@ def pages() -> list:
 
 def run() -> None:
     """Draw the frame and the page that the address names. The last line of app.py."""
-    st.set_page_config("AT2 Explorer", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+    _name_window()
     st.logo(str(ASSETS / "logo.svg"), size="medium")
     st.html(f"<style>{STYLES}</style>")  # a file of ours: no text of a person or a model ever goes this way
     page = st.navigation(pages(), position="top")
@@ -30,8 +30,14 @@ def run() -> None:
 def require() -> None:
     """The first line of every page: a deep link that is a fresh server's first request runs the page without app.py."""
     if not st.session_state.get("framed"):
+        _name_window()
         st.navigation(pages(), position="top")
         st.rerun()
+
+
+def _name_window() -> None:
+    """Before any st.navigation: a window without an icon of ours takes the page's, which the browser fetches from afar."""
+    st.set_page_config("AT2 Explorer", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 
 
 def complain(sentence: str, key: str) -> None:
