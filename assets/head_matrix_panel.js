@@ -40,8 +40,9 @@ class Panel {
   layout(width) {
     const { window: w, panels } = this.view, rows = w.r1 - w.r0, columns = w.c1 - w.c0;
     this.width = Math.max(0, Math.floor(width) - LEFT);
-    const most = panels.length > 2 ? 260 : 380;
+    const most = panels.length > 2 ? 260 : 380, readable = rows * READABLE.row;
     this.height = clamp(rows * 15, Math.min(110, rows * 30), most);
+    if (readable <= 1.4 * most) this.height = Math.max(this.height, readable); // a little taller, when that shows the tokens
     this.labels = this.width / columns >= READABLE.column ? LABELS : 0;
     this.total = STRIP + GAP + this.height + (this.labels ? GAP + this.labels : 0) + (this.view.zoomed() ? SCROLL + GAP : 0);
     this.plot.style.height = `${this.total}px`;

@@ -107,5 +107,5 @@ function el(tag, cls, text) { const e = document.createElement(tag); if (cls) e.
 function button(cls, text, title) { const b = el("button", cls, text); b.type = "button"; if (title) b.title = title, b.setAttribute("aria-label", title); return b; }
 function number(v) { // three digits that say something
   const size = Math.abs(v), text = size === 0 ? "0" : size >= 0.001 ? String(Number(size.toPrecision(3))) : size.toExponential(1);
-  return (v < 0 ? "−" : "+") + text;
+  return (v < 0 ? "−" : v > 0 ? "+" : "") + text;
 }

@@ -17,8 +17,10 @@ from pages.ui.head_page import Page, estimator_for, waiting  # noqa: E402
 
 
 @st.fragment
-def heads(exploration: Exploration, engine, estimator: Estimator) -> None:
+def heads(exploration: Exploration, engine: session.Engine, estimator: Estimator) -> None:
     """Everything that a click changes. What needs no model is on screen before the model is asked."""
+    if session.current().id != exploration.id:
+        st.rerun()  # another example was chosen in here
     address = Address(exploration, estimator.theta)
     state = address.read()
     address.write(state)  # drops from the address what it says wrongly
@@ -31,7 +33,8 @@ def heads(exploration: Exploration, engine, estimator: Estimator) -> None:
 
 
 engine = session.engine()
-engine.start()
+if engine.status == "idle":  # after a failure it waits to be asked again
+    engine.start()
 try:
     exploration = session.current()
 except ExplorationFileError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from at2_core.exploration import Exploration
-from pages.ui import head_state
+from pages.ui import head_state, session
 from pages.ui.head_grid import strongest
 from pages.ui.head_state import Head, HeadsState
 
@@ -34,9 +34,19 @@ class Address:
         kept = st.session_state.get("heads-address", {})
         if not params and kept.get("example") == self.example:
             params = kept["params"]
+        params |= self._pinned_elsewhere()
         return head_state.read(
             params, self.shape, self.strongest, num_tokens=self.num_tokens, num_sources=self.num_sources
         )
+
+    def _pinned_elsewhere(self) -> dict[str, str]:
+        """The span that was pinned on the Explore page since this page last looked there."""
+        example, params = st.session_state.get("explore-kept") or ("", {})
+        pinned = params.get("pin") if example == self.example else None
+        if pinned == st.session_state.get("heads-explore-pin"):
+            return {}
+        st.session_state["heads-explore-pin"] = pinned
+        return {"pin": pinned} if pinned else {}
 
     def write(self, state: HeadsState) -> None:
         params = head_state.write(state, self.strongest)
@@ -57,6 +67,12 @@ class Address:
             st.toast(f"Up to {head_state.MAX_COMPARED} heads fit side by side; take one away first.")
         elif picks:
             self.change(picks=picks)
+
+    def look_at(self, kind: str, name: str) -> None:
+        """Another exploration, with the same heads; the span and the source of the former one go."""
+        state = replace(self.read(), pin=None, source=None)
+        session.look_at(kind, name)
+        st.query_params.update(head_state.write(state, self.strongest))
 
     def mute(self, head: Head) -> None:
         """Mute a head, or let it count again."""

@@ -63,14 +63,19 @@ def grid_height(heads: int) -> int:
     return _row_height(heads) * heads + 44
 
 
-def legend(quantity: str) -> str:
+def legend(values: np.ndarray, quantity: str) -> str:
     """The colours in words."""
-    blue, red = {
-        "coefficient": ("this head's attention counts towards a source", "against it"),
-        "contribution": ("this head raised the score", "lowered it"),
+    blue, red, no_red = {
+        "coefficient": (
+            "this head's attention counts towards a source",
+            "against it",
+            "no head counts against a source here",
+        ),
+        "contribution": ("this head raised the score", "lowered it", "no head lowered it"),
     }[quantity]
+    against = f"red: {red}" if (values < 0).any() else no_red
     return (
-        f"Blue: {blue}; red: {red}. Click a cell to see the head's attention, shift-click to compare up to four. "
+        f"Blue: {blue}; {against}. Click a cell to see the head's attention, shift-click to compare up to four. "
         "✕: muted."
     )
 

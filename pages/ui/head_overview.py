@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
+from at2_core import exploration as explorations
 from pages.ui import head_reading as reading
-from pages.ui.head_address import SOURCES
+from pages.ui import session
+from pages.ui.head_address import SOURCES, Address
 from pages.ui.head_grid import grid_height, head_grid, legend
 from pages.ui.head_page import Page, quiet, waiting
 from pages.ui.head_ranking import head_ranking
 from pages.ui.head_state import GRIDS
 
 GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
+SELECT = 215  # px: five controls in one row of 1280
+OWN = "your own text"
 WHOLE, ALL = "whole", "all"  # a choice that is None has no label of its own in a select box
 
 
 def grid_controls(page: Page) -> None:
-    """Which numbers the grid shows, for which span of the response and which source."""
+    """Which example, which numbers the grid shows, for which span of the response and which source."""
     exploration, state, address = page.exploration, page.state, page.address
     spans: list[reading.Span | str] = [WHOLE, *reading.sentence_spans(exploration)]
     if state.pin and state.pin not in spans:
@@ -35,6 +39,7 @@ def grid_controls(page: Page) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown("#### Which heads count", width="content")
+        example_picker(address)
         st.segmented_control(
             "What the grid shows",
             GRIDS,
@@ -51,7 +56,7 @@ def grid_controls(page: Page) -> None:
             format_func=lambda span: capital(reading.span_name(exploration, None if span == WHOLE else span)),
             label_visibility="collapsed",
             on_change=changed("pin", WHOLE),
-            width=270,
+            width=SELECT,
         )
         if state.grid == "contribution":
             st.selectbox(
@@ -63,8 +68,34 @@ def grid_controls(page: Page) -> None:
                 ),
                 label_visibility="collapsed",
                 on_change=changed("source", ALL),
-                width=270,
+                width=SELECT,
             )
+
+
+def example_picker(address: Address) -> None:
+    """The gallery, and the person's own text where there is one."""
+    titles = {example: title for example, title, _ in explorations.gallery()}
+    kind, shown = session.asked()
+    run = shown if kind == "run" else st.session_state.get("own_run")
+    own = session.runs().get(run)
+    offered = list(titles) if own is None or own.exploration is None else [OWN, *titles]
+    st.session_state["heads-example"] = OWN if kind == "run" and OWN in offered else shown
+    if st.session_state["heads-example"] not in offered:
+        st.session_state["heads-example"] = offered[0]
+
+    def chosen() -> None:
+        example = st.session_state["heads-example"]
+        address.look_at(*(("run", run) if example == OWN else ("example", example)))
+
+    st.selectbox(
+        "Example",
+        offered,
+        key="heads-example",
+        format_func=lambda example: titles.get(example, "Your own text"),
+        label_visibility="collapsed",
+        on_change=chosen,
+        width=SELECT,
+    )
 
 
 def grid_and_ranking(page: Page) -> None:
@@ -101,7 +132,7 @@ def grid_and_ranking(page: Page) -> None:
             on_compare=address.compare,
             on_mute=address.mute,
         )
-    quiet(f"{legend(quantity)} θ: {page.estimator.name}.", "legend")
+    quiet(f"{legend(values, quantity)} θ: {page.estimator.name}.", "legend")
     if contribution:
         of, to = (
             reading.span_name(page.exploration, state.pin),

@@ -52,6 +52,7 @@ def waiting(engine: Engine, what: str) -> None:
     """
     if engine.status == "failed":
         frame.complain(engine.message, f"heads-{what}")
+        st.button("Try again", on_click=engine.start, key=f"heads-again-{what}")
     elif engine.status != "ready":
         _watch(engine, what)
 

@@ -108,7 +108,8 @@ def on_text(page: Page, found: list[tuple[Head, np.ndarray]]) -> None:
     columns = st.columns(2) * 2 if len(found) > 1 else [st.container()]
     for k, (head, weights) in enumerate(found):
         with columns[k]:
-            quiet(f"{title(head)}: {note(page, head)}", f"text-{k}")
+            if len(found) > 1:  # one head has this line above already
+                quiet(f"{title(head)}: {note(page, head)}", f"text-{k}")
             overlay(page, weights, "attention", f"heads-text-{k}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
 import at2_core as at2
+from at2_core import exploration as explorations
 from at2_core import models
 from at2_core.estimator import Estimator, save_estimator
 from pages.ui import head_state, session
@@ -270,6 +272,35 @@ def test_the_state_survives_a_visit_to_the_other_page(exploration):
     at.query_params["run"] = "test"
     at.switch_page("pages/heads.py").run()
     assert address(at) == {"layer": "0", "head": "2"}
+
+
+def test_a_span_pinned_on_the_explore_page_is_the_span_here(exploration):
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.session_state["explore-kept"] = (exploration.id, {"pin": "1-2"})
+    at.query_params["run"] = "test"
+    session.engine().start()
+    session.engine().wait()
+    at.switch_page("pages/heads.py").run()
+    assert address(at) == {"pin": "1-2"}
+    at.selectbox(key="heads-pin").select_index(0).run()
+    assert address(at) == {}
+
+
+def test_another_example_keeps_the_heads_and_drops_the_span(exploration, monkeypatch):
+    other = replace(
+        exploration, title="Another", text=exploration.text, response_ids=exploration.response_ids[:-1]
+    )
+    other = replace(other, response_offsets=other.response_offsets[:-1], logprobs=other.logprobs[:-1])
+    monkeypatch.setattr(explorations, "gallery", lambda: [("another", "Another <b>one</b>", "")])
+    monkeypatch.setattr(explorations, "load_example", {"another": other}.__getitem__)
+    at = opened(layer="0", head="3", compare="1.2", pin="1-3", grid="contribution", source="2")
+    assert at.selectbox(key="heads-example").options == ["Your own text", "Another <b>one</b>"]
+    at.selectbox(key="heads-example").set_value("another").run()
+    assert address(at) == {"layer": "0", "head": "3", "compare": "1.2", "grid": "contribution"}
+    assert at.query_params["example"] == "another"
+    assert "run" not in at.query_params
+    (sent,) = payloads(at, "heads-matrix")
+    assert sent["example"] == other.id
 
 
 def test_theta_is_drawn_while_the_model_is_still_loading(exploration, monkeypatch):
