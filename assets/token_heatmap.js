@@ -392,6 +392,7 @@ class View {
   drawSource(source) {
     const painter = this.reverse, painterOfPrompt = this.forward;
     this.reverseLegend.box.hidden = !source;
+    this.root.classList.toggle("with-source", !!source);
     painterOfPrompt.mark("picked", source && this.unitsOf(source, painterOfPrompt));
     if (!source) { this.used = null; return painter.paint(new Int8Array(painter.items.length)); }
     this.useOfToken = scoreOfSpan(this.scores, this.width, ...source);
@@ -455,8 +456,10 @@ class View {
     return row;
   }
   nameOf(item) {
-    const title = this.text.titles[item.document];
-    return this.text.titles.length > 1 ? `Doc ${item.document + 1}${title ? ` · ${excerpt(title, 40)}` : ""}` : title ? excerpt(title, 40) : "Context";
+    const { titles } = this.text, title = titles[item.document];
+    if (titles.length > 1) return `Doc ${item.document + 1}${title ? ` · ${excerpt(title, 40)}` : ""}`;
+    const kind = this.settings.granularity; // a single context: say which of its sentences
+    return kind === "document" ? title || "Context" : `${kind[0].toUpperCase()}${kind.slice(1)} ${this.items().indexOf(item) + 1}`;
   }
   targetText([first, last]) {
     const { units } = this.reverse, run = this.unitsOf([first, last], this.reverse);
@@ -538,6 +541,7 @@ class View {
           this.numbers.set(item.start, this.numbers.size + 1);
           const node = units[item.first].node;
           node.dataset.cite = this.numbers.get(item.start);
+          node.classList.toggle("lead", !/^\s/.test(node.textContent));
           this.citedNodes.push(node);
         }
         const number = this.numbers.get(item.start), mark = button("cite", `[${number}]`, () => this.jump(item));

@@ -22,7 +22,7 @@ const levelColour = (level) =>
 const MARKS = ["on", "pin", "picked"];
 const MARK_STYLES = [
   "text-decoration: underline 2px color-mix(in srgb, var(--picked) 70%, transparent)",
-  "text-decoration: underline 2px var(--picked); background-color: color-mix(in srgb, var(--picked) 18%, transparent)",
+  "text-decoration: underline 2px var(--picked); background-color: var(--pin-fill)",
   "text-decoration: underline 2px var(--picked)",
 ];
 
@@ -146,11 +146,11 @@ function flash(painter, item) {
 function linesOf(rects) {
   const lines = [];
   for (const { left, right, top, bottom } of rects) {
-    const last = lines.at(-1);
-    if (last && Math.abs(last.top - top) < 6) Object.assign(last, { left: Math.min(last.left, left), right: Math.max(last.right, right), bottom: Math.max(last.bottom, bottom) });
-    else if (right > left) lines.push({ left, right, top, bottom });
+    const line = lines.find((known) => Math.abs(known.top - top) < 6); // a word that wraps comes back to a line
+    if (line) Object.assign(line, { left: Math.min(line.left, left), right: Math.max(line.right, right), bottom: Math.max(line.bottom, bottom) });
+    else if (right > left && lines.length < 60) lines.push({ left, right, top, bottom });
   }
-  return lines.slice(0, 60);
+  return lines;
 }
 
 // The whole prompt beside its scroll bar: where colour is, also out of view. Click to go there.

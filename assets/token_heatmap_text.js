@@ -93,7 +93,8 @@ function buildPrompt(pane, { prompt, parts, offsets, titles }) {
     if (!belongs) {
       card = part.document == null ? null : { document: part.document, box: el("section", "doc"), name: el("span", "name") };
       if (card) {
-        card.box.append(el("header", "", el("b", "badge", `Doc ${part.document + 1}`), card.name));
+        const alone = titles.length < 2; // one context needs no number
+        card.box.append(el("header", "", ...(alone ? [] : [el("b", "badge", `Doc ${part.document + 1}`)]), card.name));
         card.box.setAttribute("aria-label", `Document ${part.document + 1}`);
         pane.append(card.box);
       }

@@ -16,6 +16,7 @@ from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
 
+QUESTION = "Which part of the prompt did each part of the answer come from?"
 OWN = "your own text"
 
 
@@ -88,12 +89,13 @@ def own(name: str) -> None:
 engine = session.engine()
 engine.start()
 kind, name = session.asked()
-with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-    st.title("Which part of the prompt did each part of the answer come from?", anchor=False, width="content")
-    with st.container(width="content"):
-        model_status(engine)
-picker(kind, name)
-if kind == "run":
-    own(name)
-else:
-    example(name)
+with st.container(gap="xsmall"):
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.title(QUESTION, anchor=False, width="content")
+        with st.container(width="content"):
+            model_status(engine)
+    picker(kind, name)
+    if kind == "run":
+        own(name)
+    else:
+        example(name)

@@ -30,7 +30,7 @@ def attribution_view(exploration: Exploration, note: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
         st.text(note, width="stretch")
         method = _method(exploration, wished)
-        files = st.empty()
+        files = st.container(width="content")
     layer_head, scores = (0, 0), None
     if method == "head":
         layer_head, scores = _one_head(exploration, wished)
@@ -46,7 +46,7 @@ def attribution_view(exploration: Exploration, note: str) -> None:
         on_change=lambda: None,
     )
     _to_address(exploration, method, layer_head, view)
-    with files.popover("Save", icon=":material/download:", help="Take the scores with you"):
+    with files, st.popover("Save", icon=":material/download:"):
         _downloads(exploration, scores, view, method)
 
 

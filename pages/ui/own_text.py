@@ -120,7 +120,7 @@ def _uploader() -> None:
 
 def _settings() -> Settings:
     with st.container(horizontal=True, gap="medium"):
-        length = st.slider("At most this many tokens", 16, 512, step=16, key="own-length", **KEPT)
+        length = st.slider("Tokens, at most", 16, 512, step=16, key="own-length", **KEPT)
         temperature = st.slider(
             "Temperature", 0.0, 1.5, step=0.1, key="own-temperature", **KEPT,
             help="0 always takes the likeliest token; more makes the response vary with the seed.",

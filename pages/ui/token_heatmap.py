@@ -95,10 +95,13 @@ def token_heatmap(
 
 def _initial(name: str, wished: ViewState) -> dict[str, Any]:
     """The state a mount began with. It must not change while it is mounted, or everything would be sent again."""
-    held = st.session_state.get("_heatmap_initial")
-    if held is None or held[0] != name or name not in st.session_state:
-        held = st.session_state["_heatmap_initial"] = (name, asdict(wished))
-    return held[1]
+    began = st.session_state.setdefault("heatmaps-began", {})
+    if name not in began or name not in st.session_state:
+        began.pop(name, None)
+        began[name] = asdict(wished)
+        while len(began) > 24:
+            del began[next(iter(began))]
+    return began[name]
 
 
 def _payload(exploration: Exploration, scores: np.ndarray, compact: bool) -> dict[str, Any]:
