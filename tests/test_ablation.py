@@ -33,7 +33,9 @@ def test_leaving_out_equals_masking(tiny_model, kind, granularity):
     masked = at2.ablate(lm, gen, sources, keep, method="mask")
     assert dropped.shape == (len(keep), gen.num_tokens)
     assert dropped.dtype == np.float32
-    assert np.abs(dropped - masked).max() < 1e-4
+    difference = np.abs(dropped - masked).max()
+    print(f"{kind}, {granularity}: largest difference to masked ablation {difference:.1e}")  # shown by pytest -rP
+    assert difference < 1e-4
     assert np.ptp(masked, axis=0).max() > 1e-3, (
         "the ablations must change something for this to mean anything"
     )
@@ -131,4 +133,6 @@ def test_on_the_default_model_leaving_out_equals_masking(default_lm):
     gen, sources, keep = setup(default_lm, "token", count=8, tokens=12)
     dropped = at2.ablate(default_lm, gen, sources, keep, method="drop")
     masked = at2.ablate(default_lm, gen, sources, keep, method="mask")
-    assert np.abs(dropped - masked).max() < 1e-3
+    difference = np.abs(dropped - masked).max()
+    print(f"{default_lm.name}: largest difference to masked ablation {difference:.1e}")
+    assert difference < 1e-3

@@ -40,7 +40,9 @@ def test_weights_equal_those_of_eager_attention(tiny_model, kind):
     lm = tiny_model(kind)
     trace = read(lm, IDS, 40, use_cache=False)
     ours = torch.stack([weights(layer, trace.first_row) for layer in trace.layers])
-    assert (ours - eager_attention(lm, IDS)[:, :, 40:]).abs().max() < TOLERANCE
+    difference = float((ours - eager_attention(lm, IDS)[:, :, 40:]).abs().max())
+    print(f"{kind}: largest difference to eager attention {difference:.1e}")  # shown by pytest -rP
+    assert difference < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,5 +123,7 @@ def test_the_default_model_reads_as_eager(default_lm):
     )
     trace = read(default_lm, ids, 20, use_cache=False)
     ours = torch.stack([weights(layer, 20) for layer in trace.layers])
-    assert (ours - eager_attention(default_lm, ids)[:, :, 20:]).abs().max() < TOLERANCE
+    difference = float((ours - eager_attention(default_lm, ids)[:, :, 20:]).abs().max())
+    print(f"{default_lm.name}: largest difference to eager attention {difference:.1e}")
+    assert difference < TOLERANCE
     assert np.allclose(ours.sum(-1), 1, atol=1e-5)
