@@ -32,7 +32,7 @@ def long_task(lm: at2.LanguageModel, tokens: int) -> at2.ContextTask:
     """A task whose prompt has about so many tokens."""
     per_sentence = len(lm.tokenizer(SENTENCE.format(i=57))["input_ids"])
     text = "".join(SENTENCE.format(i=i) for i in range(10, 10 + tokens // per_sentence))
-    return at2.ContextTask(context=text, query="How many ships had passed the cape before the storm?")
+    return at2.ContextTask(context=text, query="Tell in detail what the keeper of the lighthouse wrote.")
 
 
 def seconds(work: Callable[[], object]) -> float:
