@@ -31,13 +31,15 @@ class View {
     if (shape !== this.shape) this.fill(data);
     this.shape = shape;
     this.root.style.height = `${data.height}px`;
-    const chosen = new Set(data.picks.map(String)), muted = new Set(data.muted.map(String));
+    const chosen = new Set(data.picks.map(String)), muted = new Set(data.muted.map(String)), many = chosen.size > 1;
     this.rows.forEach((row, k) => {
-      const id = String(row.head), on = chosen.has(id), off = muted.has(id);
+      const id = String(row.head), on = chosen.has(id), off = muted.has(id), now = `${on} ${on && many} ${off}`;
+      if (row.now === now) return; // hundreds of rows, of which a click changes two
+      row.now = now;
       row.li.classList.toggle("on", on);
       row.li.classList.toggle("muted", off);
       row.pick.setAttribute("aria-pressed", on);
-      row.compare.setAttribute("aria-pressed", on && data.picks.length > 1);
+      row.compare.setAttribute("aria-pressed", on && many);
       row.mute.setAttribute("aria-pressed", off);
       row.pick.setAttribute("aria-label", `Rank ${k + 1}: layer ${row.head[0]}, head ${row.head[1]}, ${data.quantity} ${row.text}${off ? ", muted" : ""}`);
     });

@@ -26,10 +26,22 @@ def heads(exploration: Exploration, engine: session.Engine, estimator: Estimator
     address.write(state)  # drops from the address what it says wrongly
     page = Page(exploration, engine, estimator, address, state)
     with st.container(gap="xsmall"):
-        head_overview.grid_controls(page)
-        head_overview.grid_and_ranking(page)
-        head_views.pattern_controls(page)
-        head_views.patterns(page)
+        upper, lower = st.container(gap="xsmall"), st.container(gap="xsmall")
+
+    def overview() -> None:
+        with upper:
+            head_overview.grid_controls(page)
+            head_overview.grid_and_ranking(page)
+
+    def view() -> None:
+        with lower:
+            head_views.pattern_controls(page)
+            head_views.patterns(page)
+
+    # A page that opens shows the grid while the model still reads. After a click the pattern goes first: the grid
+    # has framed the cell by itself, and it is the pattern that somebody waits for.
+    for draw in (view, overview) if engine.kept(exploration.id) else (overview, view):
+        draw()
 
 
 engine = session.engine()
