@@ -18,6 +18,12 @@ from pages.ui.run_progress import run_progress  # noqa: E402
 
 QUESTION = "Which part of the prompt did each part of the answer come from?"
 OWN = "your own text"
+NOTES = {
+    "end": "Your own text.",
+    "length": "Your own text. The response was cut at the number of tokens that you allowed.",
+    "cancelled": "Your own text. The response was stopped here.",
+    "given": "Your own text and your own response.",
+}
 
 
 def picker(kind: str, name: str) -> None:
@@ -57,10 +63,8 @@ def example(name: str) -> None:
 
 def own(name: str) -> None:
     run = session.run_of_address()
-    done = run is not None and run.exploration is not None
-    with st.expander(
-        "Your own text", expanded=not (done or (run is not None and run.active)), key="own-panel"
-    ):
+    open_panel = run is None or run.state in ("failed", "stopped")
+    with st.expander("Your own text", expanded=open_panel, key=f"own-panel-{open_panel}"):
         asked = own_text(run)
     if asked:
         run = session.runs().start(session.engine(), *asked)
@@ -81,9 +85,8 @@ def own(name: str) -> None:
     elif run.state == "failed":
         frame.complain(run.error, "run")
     else:
-        attribution_view(
-            session.current(), "Your own text" + (", stopped early" if run.cancel.is_set() else "")
-        )
+        exploration = session.current()
+        attribution_view(exploration, NOTES[exploration.stop_reason])
 
 
 engine = session.engine()

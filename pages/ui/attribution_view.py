@@ -31,6 +31,9 @@ def attribution_view(exploration: Exploration, note: str) -> None:
         st.text(note, width="stretch")
         method = _method(exploration, wished)
         files = st.container(width="content")
+    shortfall = session.engine().shortfall
+    if "at2" not in exploration.scores and shortfall:
+        frame.remark(f"Average attention is shown. {shortfall}", "no-estimator")
     layer_head, scores = (0, 0), None
     if method == "head":
         layer_head, scores = _one_head(exploration, wished)

@@ -209,9 +209,10 @@ def current() -> Exploration:
             break
     else:
         return explorations.load_example(first[1])  # raises, and says what is missing
-    if (kind, name) == wished:
-        st.session_state["looking_at"] = wished
     st.session_state["shown"] = (kind, name)
+    if (kind, name) != wished:  # a run that is not finished: it stays what the address and the session name
+        return exploration
+    st.session_state["looking_at"] = wished
     if st.query_params.get(kind) != name:
         others = {k: v for k, v in st.query_params.items() if k not in ("run", "example")}
         st.query_params.from_dict({kind: name, **others})
