@@ -28,7 +28,7 @@ PAGES = {
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
+def server(script: str = "app.py") -> Iterator[str]:
     """The address of a running app."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
