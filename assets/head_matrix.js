@@ -160,11 +160,11 @@ class View {
       this.readout.replaceChildren(hint, el("div", "dim", "By keyboard: arrow keys move, + and − zoom, 0 shows everything, Enter pins the row."));
       return;
     }
-    const part = this.parts[this.partOf[cross.c]], first = line(`response token ${cross.r}  `, this.response, cross.r);
+    const part = this.parts[this.partOf[cross.c]], first = line(`before writing token ${cross.r}  `, this.response, cross.r);
     if (this.panels.length === 1) first.prepend(el("b", "", this.panels[0].weight.textContent));
     this.readout.replaceChildren(
       first,
-      line(`reads prompt token ${cross.c} (${part?.label || "template"})  `, this.prompt, cross.c),
+      line(`it looked at prompt token ${cross.c} (${part?.label || "template"})  `, this.prompt, cross.c),
     );
   }
 
@@ -188,7 +188,7 @@ class View {
     const each = new Set(tops).size === 1 ? tops[0] : `${tops.join(" / ")}`;
     this.legend.replaceChildren(
       el("span", "", "no attention"), ramp,
-      el("span", "", `${each} and more: share of a response token's attention that one prompt token gets; colour follows its ${SCALE_NAMES[this.scale]}.`),
+      el("span", "", `${each} and more: share of the attention that one prompt token gets before a response token is written; colour follows its ${SCALE_NAMES[this.scale]}.`),
       el("span", "", this.sink ? "" : this.sinkShare()),
     );
   }
@@ -205,7 +205,7 @@ class View {
     for (const head of this.heads) {
       const list = el("ol");
       for (const { r, c, w } of this.strongest(head, 5)) {
-        const item = el("li"), b = button(`“${visible(this.response[r])}” reads “${visible(this.prompt[c])}” (${this.parts[this.partOf[c]]?.label || "template"}, token ${c}): ${weightText(w)}`);
+        const item = el("li"), b = button(`before writing “${visible(this.response[r])}” it looked at “${visible(this.prompt[c])}” (${this.parts[this.partOf[c]]?.label || "template"}, token ${c}): ${weightText(w)}`);
         b.addEventListener("click", () => { this.reveal(r, c); this.point({ r, c }); });
         item.append(b);
         list.append(item);

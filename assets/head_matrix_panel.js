@@ -34,7 +34,7 @@ class Panel {
   describe(best) {
     const { response, prompt } = this.view;
     this.plot.setAttribute("aria-label", `${this.head.title}: attention of ${response.length} response tokens to ${prompt.length} prompt tokens. ` +
-      (best ? `Strongest: “${visible(response[best.r])}” reads “${visible(prompt[best.c])}”, ${weightText(best.w)}. ` : "") + "Arrow keys move the crosshair.");
+      (best ? `Strongest: before writing “${visible(response[best.r])}” it looked at “${visible(prompt[best.c])}”, ${weightText(best.w)}. ` : "") + "Arrow keys move the crosshair.");
   }
 
   layout(width) {

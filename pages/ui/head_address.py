@@ -60,6 +60,28 @@ class Address:
         made it."""
         self.write(replace(self.read(), **fields))
 
+    def comparing(self, state: HeadsState) -> bool:
+        """Whether choosing a head puts it beside the others instead of in their place."""
+        return len(state.picks) > 1 or st.session_state.get("heads-comparing-next", False)
+
+    def set_comparing(self, wanted: bool) -> None:
+        st.session_state["heads-comparing-next"] = wanted
+        if not wanted:
+            self.change(picks=self.read().picks[:1])
+
+    def choose(self, heads: list[Head]) -> None:
+        """What a click on heads does: show it, or put it beside the others; none leaves everything as it is."""
+        picks = self.read().picks
+        if len(heads) > 1:
+            kept = [head for head in picks if head in heads]
+            self.change(
+                picks=(*kept, *(head for head in heads if head not in picks))[: head_state.MAX_COMPARED]
+            )
+        elif heads and self.comparing(self.read()):
+            self.compare(heads[0])
+        elif heads:
+            self.change(picks=tuple(heads))
+
     def compare(self, head: Head) -> None:
         """Put a head beside the chosen ones, or take it away again; one always stays."""
         picks = head_state.toggled(self.read().picks, head)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.ui.head_state import MAX_COMPARED, Head
+from pages.ui.head_state import Head
 
 # Colours that hold on a light and on a dark page alike. Zero is see-through, so the same figure fits both and
 # follows a switch of the theme at once.
@@ -22,15 +23,21 @@ BLUE, RED, FRAME = (45, 112, 206), (202, 74, 58), "#DB8A24"
 
 
 def head_grid(
-    values: np.ndarray, *, quantity: str, picks: tuple[Head, ...], muted: tuple[Head, ...], key: str, on_picks
+    values: np.ndarray,
+    *,
+    quantity: str,
+    picks: tuple[Head, ...],
+    muted: tuple[Head, ...],
+    key: str,
+    on_click: Callable[[list[Head]], None],
 ) -> None:
-    """Draw values (layers, heads); call on_picks(heads) when a click or shift-click changes the chosen heads.
+    """Draw values (layers, heads) with the picks framed; call on_click with the heads that a click leaves framed.
 
+    That is the clicked one, several after shift-clicks, or none when the click took the only frame away.
     quantity: what a cell's number is, in words, for the hover text.
     """
-    figure_id = hashlib.sha1(values.tobytes() + json.dumps([key, values.shape, muted]).encode()).hexdigest()[
-        :10
-    ]
+    identity = values.tobytes() + json.dumps([key, values.shape, muted]).encode()
+    figure_id = hashlib.sha1(identity, usedforsecurity=False).hexdigest()[:10]
     # What the drawn chart already frames. It is drawn anew only when something other than itself chose a head.
     drawn = st.session_state.setdefault(f"{key}-drawn", {"id": None, "framed": (), "round": 0})
     if drawn["id"] != figure_id or set(drawn["framed"]) != set(picks):
@@ -42,7 +49,7 @@ def head_grid(
         points = st.session_state[chart_key].selection.points
         framed = [divmod(p["point_index"], values.shape[1]) for p in points if p.get("curve_number", 1) == 1]
         drawn["framed"] = tuple(framed)
-        on_picks(in_order(picks, framed))
+        on_click(framed)
 
     figure = drawn["figure"]
     st.plotly_chart(
@@ -74,20 +81,7 @@ def legend(values: np.ndarray, quantity: str) -> str:
         "contribution": ("this head raised the score", "lowered it", "no head lowered it"),
     }[quantity]
     against = f"red: {red}" if (values < 0).any() else no_red
-    return (
-        f"Blue: {blue}; {against}. Click a cell to see the head's attention, shift-click to compare up to four. "
-        "✕: muted."
-    )
-
-
-def in_order(picks: tuple[Head, ...], framed: list[Head]) -> tuple[Head, ...]:
-    """The framed heads, those chosen earlier first, at most MAX_COMPARED.
-
-    None framed means that a click took the frame away; the page always speaks of one head, so the first stays.
-    """
-    kept = [head for head in picks if head in framed]
-    added = [head for head in framed if head not in picks]
-    return tuple(kept + added)[:MAX_COMPARED] or picks[:1]
+    return f"Blue: {blue}; {against}. Click a cell to see the head's attention. ✕: muted."
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

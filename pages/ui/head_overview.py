@@ -118,7 +118,7 @@ def grid_and_ranking(page: Page) -> None:
             picks=state.picks,
             muted=state.mute,
             key=f"heads-{state.grid}",
-            on_picks=lambda picks: address.change(picks=picks),
+            on_click=address.choose,
         )
     with right:
         head_ranking(
@@ -128,7 +128,7 @@ def grid_and_ranking(page: Page) -> None:
             muted=state.mute,
             height=max(grid_height(values.shape[1]), 230),
             key=f"heads-ranking-{state.grid}",
-            on_pick=lambda head: address.change(picks=(head,)),
+            on_pick=lambda head: address.choose([head]),
             on_compare=address.compare,
             on_mute=address.mute,
         )

@@ -23,6 +23,7 @@ def pattern_controls(page: Page) -> None:
     state, address = page.state, page.address
     views = VIEWS if state.mute else VIEWS[:-1]
     st.session_state["heads-view"] = state.view if state.view in views else VIEWS[0]
+    st.session_state["heads-comparing"] = address.comparing(state)
     one = len(state.picks) == 1
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"#### {title(state.head)}" if one else f"#### {len(state.picks)} heads", width="content")
@@ -35,6 +36,12 @@ def pattern_controls(page: Page) -> None:
             label_visibility="collapsed",
             on_change=lambda: address.change(view=st.session_state["heads-view"]),
         )
+        st.toggle(
+            "Compare",
+            key="heads-comparing",
+            on_change=lambda: address.set_comparing(st.session_state["heads-comparing"]),
+            help="Clicks put heads side by side, up to four; a second click takes one away",
+        )
         for head in state.picks:
             verb = "Unmute" if head in state.mute else "Mute"
             st.button(
@@ -44,18 +51,10 @@ def pattern_controls(page: Page) -> None:
                 args=(head,),
                 help="Attribution without this head: its coefficient set to zero",
             )
-        if not one:
-            st.button(
-                "Show one head", key="heads-one", on_click=lambda: address.change(picks=state.picks[:1])
-            )
         if state.mute:
-            many = (
-                f"Unmute all {len(state.mute)}"
-                if len(state.mute) > 1
-                else f"Unmute {short_name(state.mute[0])}"
-            )
+            many = f"all {len(state.mute)}" if len(state.mute) > 1 else short_name(state.mute[0])
             if len(state.mute) > 1 or state.mute[0] not in state.picks:
-                st.button(many, key="heads-unmute", on_click=lambda: address.change(mute=()))
+                st.button(f"Unmute {many}", key="heads-unmute", on_click=lambda: address.change(mute=()))
         if one:
             st.text(f"{note(page, state.head)}", width="content")
 

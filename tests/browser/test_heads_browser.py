@@ -44,7 +44,10 @@ def ready(seen):
 
 
 def address(seen) -> dict[str, str]:
-    params = {key: values[0] for key, values in parse_qs(urlparse(seen.page.url).query).items()}
+    params = {
+        key: values[0]
+        for key, values in parse_qs(urlparse(seen.page.evaluate("location.href")).query).items()
+    }
     return {key: value for key, value in params.items() if key != "example"}
 
 
@@ -85,11 +88,19 @@ def column_ink(seen, column: int, columns: int) -> float:
     )
 
 
-def eventually(condition, what: str, seconds: float = 30) -> None:
+def eventually(condition, what: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.1)
+
+
+def becomes(read, wanted, seconds: float = 60) -> None:
+    """Waits until read() is what is wanted; the failure shows both."""
+    end = time.monotonic() + seconds
+    while read() != wanted and time.monotonic() < end:
+        time.sleep(0.1)
+    assert read() == wanted
 
 
 def test_it_opens_on_theta_and_the_strongest_heads_attention(heads, theta, exploration):
@@ -107,7 +118,7 @@ def test_it_opens_on_theta_and_the_strongest_heads_attention(heads, theta, explo
 def test_a_click_on_a_cell_shows_its_pattern_and_a_reload_keeps_it(heads, theta):
     seen = heads()
     click_cell(seen, theta, 5, 7)
-    eventually(lambda: shown(seen) == "5.7", "the pattern of 5.7 did not appear")
+    becomes(lambda: shown(seen), "5.7")
     assert address(seen) == {"layer": "5", "head": "7"}
     assert seen.page.get_by_text("Layer 5, head 7").first.is_visible()
     seen.page.reload()
@@ -119,20 +130,22 @@ def test_two_quick_clicks_choose_the_second_head(heads, theta):
     seen = heads()
     click_cell(seen, theta, 5, 7)
     click_cell(seen, theta, 6, 7)
-    eventually(lambda: shown(seen) == "6.7", "the second click was lost")
+    becomes(lambda: shown(seen), "6.7")
 
 
-def test_a_shift_click_puts_a_second_head_beside_the_first(heads, theta):
-    seen = heads("layer=5&head=7")
-    click_cell(seen, theta, 9, 2, modifiers=["Shift"])
-    eventually(lambda: shown(seen) == "5.7,9.2", "the second matrix did not appear")
-    assert seen.page.locator("div.hm .plot").count() == 2
-    assert address(seen)["compare"] == "9.2"
+def test_while_comparing_a_click_puts_a_head_beside_the_others(heads, theta):
+    seen = heads("layer=5&head=7&compare=8.0")
+    click_cell(seen, theta, 9, 2)
+    becomes(lambda: shown(seen), "5.7,8.0,9.2")
+    assert seen.page.locator("div.hm .plot").count() == 3
+    assert address(seen)["compare"] == "8.0,9.2"
     seen.page.locator("div.hm .plot").nth(1).hover(position={"x": 300, "y": 100})
     eventually(
         lambda: all(w.strip() for w in seen.page.locator("div.hm .weight").all_inner_texts()),
-        "one crosshair should give a weight in both matrices",
+        "one crosshair should give a weight in every matrix",
     )
+    seen.page.get_by_text("Compare", exact=True).click()
+    becomes(lambda: shown(seen), "5.7")
 
 
 def test_the_ranking_is_walked_by_keyboard(heads, theta):
@@ -143,17 +156,17 @@ def test_the_ranking_is_walked_by_keyboard(heads, theta):
     seen.page.keyboard.press("ArrowDown")
     seen.page.keyboard.press("Enter")
     layer, head = order[2]
-    eventually(lambda: shown(seen) == f"{layer}.{head}", "Enter did not choose the third head")
+    becomes(lambda: shown(seen), f"{layer}.{head}")
     seen.page.keyboard.press("ArrowUp")
     seen.page.keyboard.press("c")
-    eventually(lambda: shown(seen) == f"{layer}.{head},{order[1][0]}.{order[1][1]}", "c did not compare")
+    becomes(lambda: shown(seen), f"{layer}.{head},{order[1][0]}.{order[1][1]}")
 
 
 def test_a_muted_head_is_left_out_and_the_page_says_what_changed(heads, theta):
     seen = heads()
     layer, head = divmod(int(np.abs(theta).argmax()), theta.shape[1])
     seen.page.locator(".hr li").first.locator(".tool").nth(1).click()
-    eventually(lambda: address(seen) == {"mute": f"{layer}.{head}"}, "the head was not muted")
+    becomes(lambda: address(seen), {"mute": f"{layer}.{head}"})
     said = seen.page.get_by_text(re.compile(rf"^Without L{layer}·H{head}, for .*the top source"))
     said.wait_for()
     seen.page.get_by_text("Without muted heads").click()
@@ -166,7 +179,7 @@ def test_the_first_token_is_hidden_at_first_and_shown_on_demand(heads, theta, ex
     seen, columns = heads("", color_scheme="light"), len(exploration.prompt.ids)
     before = column_ink(seen, 0, columns)
     seen.page.get_by_label("Show first-token sink").check()
-    eventually(lambda: address(seen) == {"sink": "1"}, "the switch is not in the address")
+    becomes(lambda: address(seen), {"sink": "1"})
     assert column_ink(seen, 0, columns) > before + 10
     seen.page.reload()
     ready(seen)
@@ -198,7 +211,7 @@ def test_the_matrix_is_used_by_keyboard(heads):
     seen.page.locator("div.hm .plot").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
         seen.page.keyboard.press(key)
-    eventually(lambda: address(seen) == {"pin": "2-2"}, "Enter did not pin the row")
+    becomes(lambda: address(seen), {"pin": "2-2"})
     seen.page.keyboard.press("+")
     whole = seen.page.get_by_role("button", name="Whole prompt")
     assert whole.is_enabled()
@@ -240,7 +253,7 @@ def test_the_way_to_explore_and_back_keeps_the_head(heads):
     seen.page.locator(".response .u").first.wait_for()
     seen.page.get_by_role("link", name="Heads").click()
     ready(seen)
-    eventually(lambda: shown(seen) == "3.1", "the head was forgotten")
+    becomes(lambda: shown(seen), "3.1")
     assert address(seen) == {"layer": "3", "head": "1"}
 
 
@@ -265,7 +278,9 @@ def test_hostile_texts_and_addresses_stay_text(visit):
     page.get_by_text("On the text").click()
     page.locator(".response .u").first.wait_for()
     assert page.evaluate("top.pwned") is None
-    assert not page.locator("div.hm img, div.hm script, div.hm a, .hr img, .hr script, .at2 img, .at2 script").count()
+    assert not page.locator(
+        "div.hm img, div.hm script, div.hm a, .hr img, .hr script, .at2 img, .at2 script"
+    ).count()
     assert not seen.strangers()
     assert not seen.dialogs
     assert not seen.errors

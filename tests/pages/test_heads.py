@@ -21,7 +21,7 @@ from at2_core import exploration as explorations
 from at2_core import models
 from at2_core.estimator import Estimator, save_estimator
 from pages.ui import head_state, session
-from pages.ui.head_grid import head_figure, in_order, ranks
+from pages.ui.head_grid import head_figure, ranks
 from pages.ui.head_mute import change, rank_correlation, source_scores
 from pages.ui.jobs import Run, Settings
 
@@ -164,6 +164,23 @@ def test_shift_clicks_put_heads_side_by_side_and_four_is_the_most(exploration):
     assert list(matrices(at)) == ["0.2", "1.0"]
     click(at, 0, 1, 2, 3, 4)
     assert len(matrices(at)) == 4
+
+
+def test_while_comparing_a_click_adds_a_head_and_a_second_takes_it_away(exploration):
+    at = opened(layer="0", head="2")
+    at.toggle(key="heads-comparing").set_value(True).run()
+    for head in (4, 7, 0):
+        click(at, head)
+    assert list(matrices(at)) == ["0.2", "1.0", "1.3", "0.0"]
+    assert json.loads(grid(at).proto.spec)["data"][1]["selectedpoints"] == [2, 4, 7, 0]
+    click(at, 1)  # a fifth
+    assert len(matrices(at)) == 4
+    click(at, 7)
+    assert address(at) == {"layer": "0", "head": "2", "compare": "1.0,0.0"}
+    at.toggle(key="heads-comparing").set_value(False).run()
+    assert address(at) == {"layer": "0", "head": "2"}
+    click(at, 7)
+    assert list(matrices(at)) == ["1.3"]
 
 
 def test_taking_the_frame_away_keeps_the_head(exploration):
@@ -359,11 +376,6 @@ def test_equal_heads_are_drawn_without_dividing_by_zero():
 
 def test_ranks_go_by_size_not_by_sign():
     assert ranks(THETA).tolist() == [[6, 2, 7, 4], [8, 1, 5, 3]]
-
-
-def test_heads_chosen_earlier_stay_first():
-    assert in_order(((1, 1), (0, 2)), [(0, 2), (0, 0), (1, 1)]) == ((1, 1), (0, 2), (0, 0))
-    assert in_order(((1, 1), (0, 2)), []) == ((1, 1),)
 
 
 def test_rank_correlation_by_counting_pairs_of_ranks():
