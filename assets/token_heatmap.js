@@ -55,7 +55,6 @@ class View {
     this.close();
     this.id = data.id;
     this.compact = data.compact;
-    this.words = WORDS[data.measure];
     this.settings = { ...DEFAULTS, ...data.initial };
     this.rows = ROWS[0];
     this.build(data);
@@ -87,6 +86,7 @@ class View {
     this.scoresId = data.scores_id;
     this.scores = float32(data.scores); // (response, prompt), row-major
     this.words = WORDS[data.measure];
+    put(this.rawName, this.words.raw);
     this.cite();
   }
 
@@ -104,7 +104,6 @@ class View {
   build(data) {
     const compact = data.compact;
     this.root = el("div", compact ? "at2 compact" : "at2");
-    this.rules = el("style", "", highlightRules());
     this.readout = el("div", "readout");
     this.live = el("div", "unseen");
     this.live.setAttribute("aria-live", "polite");
@@ -121,12 +120,13 @@ class View {
     this.list = el("ol", "rows");
     this.listFor = el("span", "for");
     this.more = button("more", "", () => { this.rows = ROWS[(ROWS.indexOf(this.rows) + 1) % ROWS.length]; this.drawn = null; this.schedule(); });
-    const shareNote = el("span", "columns", el("span", "", "share"), el("span", "", this.words.raw));
+    this.rawName = el("span");
+    const shareNote = el("span", "columns", el("span", "", "share"), this.rawName);
     shareNote.title = "Share: the score divided by the sum of the absolute scores of all sources of the context, so that 100 % is all that the context gave. The raw score is the mean over the target's tokens of the sum over the source's.";
     const ranked = el("section", "pane ranked", el("header", "head", el("h3", "", "Ranked sources"), this.listFor, shareNote), el("div", "fill scroll", this.list, this.more));
     this.tip = el("div", "tip");
     this.tip.hidden = true;
-    this.root.append(this.rules, this.toolbar(compact), el("div", "now", this.readout, this.clearButton), el("div", "panes", promptBox, el("div", "side", responseBox, ...(compact ? [] : [ranked]))), this.tip, this.live);
+    this.root.append(this.toolbar(compact), el("div", "now", this.readout, this.clearButton), el("div", "panes", promptBox, el("div", "side", responseBox, ...(compact ? [] : [ranked]))), this.tip, this.live);
     this.parent.append(this.root);
   }
 
@@ -179,7 +179,8 @@ class View {
     const page = (this.parent.host ?? this.parent).closest?.("[data-testid=stMainBlockContainer]");
     this.moved = new ResizeObserver(this.onResize);
     if (page) this.moved.observe(page);
-    document.fonts?.ready.then(() => { if (this.forward) { this.forward.moved(); this.reverse.moved(); this.schedule(); } });
+    this.onFonts = () => { this.forward.moved(); this.reverse.moved(); this.drawn = null; this.schedule(); };
+    document.fonts?.addEventListener("loadingdone", this.onFonts);
   }
 
   overResponse(e) {
@@ -353,9 +354,9 @@ class View {
     if (drawn === this.drawn) return;
     const [oldTarget, oldSource] = this.drawn === null ? [] : (this.drawn?.split("|") ?? []);
     this.drawn = drawn;
+    this.markPicks(target, source); // these read the layout, so they come before what changes it
     if (`${target}` !== oldTarget) this.drawTarget(target);
     if (`${source}` !== oldSource) this.drawSource(source);
-    this.markTarget(target);
     this.clearButton.disabled = !s.pin && !s.source;
   }
 
@@ -379,21 +380,22 @@ class View {
     this.ranking = largest(this.values, this.rows);
     const top = this.ranking.length ? Math.abs(this.values[this.ranking[0]]) : 0;
     this.forwardLevels = this.levels(this.values, top);
-    this.forward.paint(this.forwardLevels);
-    drawRuler(this.ruler, this.forward, this.forwardLevels, this.style);
+    this.forward.paint(this.forwardLevels, 0);
     this.forwardLegend.show(signed ? this.words.signed : this.words.forward, signed, this.settings.intensity, top ? percent(this.share(top)) : "");
     this.drawReadout(target);
-    if (this.compact) return;
-    clearTimeout(this.rowsLater); // the text is recoloured in this frame, the list follows when the pointer rests
-    this.rowsLater = setTimeout(() => this.drawRows(target, top), 40);
+    clearTimeout(this.restLater); // the text in view is recoloured in this frame; the rest follows when the pointer rests
+    this.restLater = setTimeout(() => {
+      drawRuler(this.ruler, this.forward, this.forwardLevels, this.style);
+      if (!this.compact) this.drawRows(target, top);
+      this.forward.paint();
+    }, 80);
   }
   share(value) { return this.total ? value / this.total : 0; }
 
   drawSource(source) {
-    const painter = this.reverse, painterOfPrompt = this.forward;
+    const painter = this.reverse;
     this.reverseLegend.box.hidden = !source;
     this.root.classList.toggle("with-source", !!source);
-    painterOfPrompt.mark("picked", source && this.unitsOf(source, painterOfPrompt));
     if (!source) { this.used = null; return painter.paint(new Int8Array(painter.items.length)); }
     this.useOfToken = scoreOfSpan(this.scores, this.width, ...source);
     this.used = Float64Array.from(painter.items, (item) => {
@@ -407,8 +409,9 @@ class View {
     this.reverseLegend.show(this.settings.signed ? this.words.signed : this.words.reverse, this.settings.signed, this.settings.intensity, top ? digits(top) : "");
   }
 
-  markTarget(target) {
+  markPicks(target, source) {
     const { pin } = this.settings;
+    this.forward.mark("picked", source && this.unitsOf(source, this.forward));
     this.reverse.mark("on", target && this.unitsOf(target, this.reverse));
     this.reverse.mark("pin", pin && this.unitsOf(pin, this.reverse));
   }
@@ -549,7 +552,7 @@ class View {
           `Cited are sentences with at least ${percent(citedFrom(items.length))} (an even split would be ${percent(1 / items.length)}) and at least half of the strongest one's share, three at most. ` +
           "A mark says what the model used, not that it is true; no mark does not mean unverified.";
         mark.setAttribute("aria-label", `Go to source ${number}, ${percent(values[s] / total)}`);
-        sentence.cites.append(mark);
+        sentence.cites.append("\u2060", mark); // a word joiner: no mark begins a line
       }
     }
     this.forward.moved();
@@ -562,19 +565,18 @@ class View {
     const host = this.parent.host ?? this.parent, scroller = host.closest?.("[data-testid=stMain]");
     const top = this.root.getBoundingClientRect().top + (scroller ? scroller.scrollTop : scrollY);
     const room = innerHeight - top - 16;
-    this.root.style.setProperty("--height", this.compact ? "" : `${Math.round(room >= 420 ? room : Math.max(420, innerHeight - 96))}px`);
+    this.root.style.setProperty("--height", this.compact ? "" : `${Math.round(room >= 340 ? room : Math.max(420, innerHeight - 96))}px`);
   }
 
   close() {
     if (!this.root) return;
-    this.forward?.close();
-    this.reverse?.close();
     this.resized?.disconnect();
     this.moved?.disconnect();
     removeEventListener("pointerup", this.endDrag);
     removeEventListener("resize", this.onResize);
+    document.fonts?.removeEventListener("loadingdone", this.onFonts);
     clearTimeout(this.telling);
-    clearTimeout(this.rowsLater);
+    clearTimeout(this.restLater);
     cancelAnimationFrame(this.frame);
     this.root.remove();
     this.root = this.scoresId = this.drawn = this.cursor = this.frame = this.hoverTarget = this.hoverSource = null;
@@ -623,15 +625,18 @@ function button(cls, text, press) {
 function legend() {
   const words = el("span", "words"), low = el("span"), ramp = el("i", "ramp"), high = el("span");
   const box = el("div", "legend", words, low, ramp, high);
+  let bent; // what the ramp was drawn for
   return {
     box,
     show(text, signed, intensity, top) { // the ramp bends with Intensity, as the text does
       put(words, text);
       put(low, top ? (signed ? `−${top}` : "0") : "");
       put(high, top);
+      if (bent === `${signed}|${intensity}`) return;
+      bent = `${signed}|${intensity}`;
       const stops = Array.from({ length: 13 }, (_, k) => {
         const x = signed ? k / 6 - 1 : k / 12, level = Math.sign(x) * Math.round(LEVELS * Math.abs(x) ** (1 / intensity));
-        return level ? levelColour(level) : "transparent";
+        return `color-mix(in srgb, var(${level > 0 ? "--for" : "--against"}) ${Math.round((Math.abs(level) / LEVELS) * 100)}%, transparent)`;
       });
       ramp.style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
     },

@@ -64,7 +64,8 @@ def example(name: str) -> None:
 def own(name: str) -> None:
     run = session.run_of_address()
     open_panel = run is None or run.state in ("failed", "stopped")
-    with st.expander("Your own text", expanded=open_panel, key=f"own-panel-{open_panel}"):
+    label = "Your own text" if open_panel else "Your own text: change it and ask again"
+    with st.expander(label, expanded=open_panel, key=f"own-panel-{open_panel}"):
         asked = own_text(run)
     if asked:
         run = session.runs().start(session.engine(), *asked)

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from at2_core.errors import At2Error
+from at2_core.estimator import Estimator
 from at2_core.exploration import Exploration
 from pages.ui import export, frame, session
 from pages.ui.model_status import waiting_for_model
 from pages.ui.token_heatmap import ViewState, token_heatmap
 
+Head = tuple[int, int]  # layer, head
 METHODS = {"at2": "AT2", "average": "Average attention", "head": "One head"}
 METHOD_HELP = (
     "AT2 weighs the attention of every head by a coefficient that was learned from ablations. Average attention "
@@ -30,25 +33,28 @@ def attribution_view(exploration: Exploration, note: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
         st.text(note, width="stretch")
         method = _method(exploration, wished)
+        head_row = st.container(horizontal=True, gap="xsmall", width="content") if method == "head" else None
         files = st.container(width="content")
     shortfall = session.engine().shortfall
     if "at2" not in exploration.scores and shortfall:
         frame.remark(f"Average attention is shown. {shortfall}", "no-estimator")
-    layer_head, scores = (0, 0), None
-    if method == "head":
-        layer_head, scores = _one_head(exploration, wished)
+    head, scores, measure = None, None, "attribution"
+    if head_row:
+        head, scores = _one_head(exploration, wished, head_row)
+        measure = "attribution" if scores is None else "attention"
     if scores is None:
         scores = exploration.scores[method if method in exploration.scores else "average"]
     view = token_heatmap(
         exploration,
         scores=scores,
+        measure=measure,
         initial=ViewState.read(
             wished, response_tokens=len(exploration.response_ids), prompt_tokens=len(exploration.prompt.ids)
         ),
         key="explore",
         on_change=lambda: None,
     )
-    _to_address(exploration, method, layer_head, view)
+    _to_address(exploration, method, head, view)
     with files, st.popover("Save", icon=":material/download:"):
         _downloads(exploration, scores, view, method)
 
@@ -69,43 +75,51 @@ def _method(exploration: Exploration, wished: dict[str, Any]) -> str:
     )
 
 
-def _one_head(exploration: Exploration, wished: dict[str, Any]) -> tuple[tuple[int, int], np.ndarray | None]:
-    """The chosen (layer, head) and its attention float32 (T, n), or None while that cannot be read."""
+def _one_head(
+    exploration: Exploration, wished: dict[str, Any], row: DeltaGenerator
+) -> tuple[Head | None, np.ndarray | None]:
+    """The chosen head and its attention float32 (T, n), or None while that cannot be read."""
     engine = session.engine()
-    chosen = (wished.get("layer", 0), wished.get("head", 0))
+    asked = (wished["layer"], wished["head"]) if {"layer", "head"} <= set(wished) else None
     if engine.status != "ready":
         waiting_for_model(engine, "One head needs the model; average attention is shown meanwhile.", "head")
-        return chosen, None
-    lm = engine.lm
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.text("The attention of", width="content")
-        layer = _pick("layer", "Layer", lm.num_layers, chosen[0])
-        head = _pick("head", "Head", lm.num_heads, chosen[1])
-        st.text("from each response token to the prompt, in place of scores.", width="content")
+        return asked, None
+    chosen = asked or _strongest(engine.estimator)
+    with row:
+        head = tuple(
+            st.selectbox(
+                name,
+                range(count),
+                index=min(wish, count - 1),
+                format_func=lambda i, name=name: f"{name} {i}",
+                key=f"one-{name}",
+                label_visibility="collapsed",
+                width=112,
+            )
+            for name, count, wish in zip(
+                ("Layer", "Head"), (engine.lm.num_layers, engine.lm.num_heads), chosen, strict=True
+            )
+        )
     try:
-        return (layer, head), _attention(exploration.id, layer, head, exploration)
+        return head, _attention(exploration.id, head, exploration)
     except At2Error as error:
         frame.complain(str(error), "head")
-        return (layer, head), None
+        return head, None
 
 
-def _pick(name: str, label: str, count: int, wished: int) -> int:
-    return st.selectbox(
-        label,
-        range(count),
-        index=min(wished, count - 1),
-        format_func=lambda i: f"{label} {i}",
-        key=f"one-{name}",
-        label_visibility="collapsed",
-        width=120,
-    )
+def _strongest(estimator: Estimator | None) -> Head:
+    """The head with the largest coefficient: a better first look than layer 0, head 0."""
+    if estimator is None:
+        return (0, 0)
+    layer, head = np.unravel_index(np.abs(estimator.theta).argmax(), estimator.theta.shape)
+    return int(layer), int(head)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the attention…")
-def _attention(exploration_id: str, layer: int, head: int, _exploration: Exploration) -> np.ndarray:
+def _attention(exploration_id: str, head: Head, _exploration: Exploration) -> np.ndarray:
     from at2_core.attribution import head_attention
 
-    return head_attention(session.engine().lm, session.generation_of(_exploration), layer, head)
+    return head_attention(session.engine().lm, session.generation_of(_exploration), *head)
 
 
 def _downloads(exploration: Exploration, scores: np.ndarray, view: ViewState, method: str) -> None:
@@ -153,13 +167,13 @@ def _read(key: str, text: str) -> Any:
     return text == "1" if key in ("signed", "template") else text
 
 
-def _to_address(exploration: Exploration, method: str, layer_head: tuple[int, int], view: ViewState) -> None:
+def _to_address(exploration: Exploration, method: str, head: Head | None, view: ViewState) -> None:
     """Make the address say what is shown; what is as it would be anyway is left out."""
     params: dict[str, str] = {}
     if method != next(iter(exploration.scores)):
         params["method"] = method
-    if method == "head":
-        params |= {"layer": str(layer_head[0]), "head": str(layer_head[1])}
+    if head is not None:
+        params |= {"layer": str(head[0]), "head": str(head[1])}
     usual, now = asdict(ViewState()), asdict(view)
     params |= {key: _write(now[key]) for key in VIEW_KEYS if now[key] != usual[key]}
     st.session_state["explore-kept"] = (exploration.id, params)

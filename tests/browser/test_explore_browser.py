@@ -32,26 +32,22 @@ def drawn(seen):
     return seen
 
 
+SCORES = "[...document.querySelectorAll('*')].flatMap((e) => [...(e.shadowRoot?.querySelectorAll('.scores path') ?? [])])"
+COLOURED = SCORES + ".filter((p) => p.style.fillOpacity > 0)"
+
+
 def painted(page) -> dict[str, int]:
-    """How many ranges carry each colour."""
-    return dict(
-        page.evaluate(
-            "[...CSS.highlights].filter(([n, h]) => h.size && /for|against/.test(n)).map(([n, h]) => [n, h.size])"
-        )
-    )
+    """How many places carry each colour."""
+    hues = page.evaluate(COLOURED + ".map((p) => p.classList.contains('against') ? 'against' : 'for')")
+    return {hue: hues.count(hue) for hue in set(hues)}
 
 
 def where_painted(page) -> list[str]:
-    return page.evaluate(
-        "[...CSS.highlights].flatMap(([n, h]) => [...h].map((r) => n + r.toString().slice(0, 30))).sort()"
-    )
+    return page.evaluate(COLOURED + ".map((p) => p.getAttribute('d') + p.style.fillOpacity).sort()")
 
 
 def coloured_in_response(page) -> int:
-    return page.evaluate(
-        "[...CSS.highlights].flatMap(([n, h]) => /for/.test(n) ? [...h] : [])"
-        ".filter((r) => r.startContainer.parentElement.closest('.response')).length"
-    )
+    return page.evaluate(COLOURED + ".filter((p) => p.closest('.response')).length")
 
 
 def switch(page, group: str, option: str) -> None:
