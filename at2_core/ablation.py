@@ -25,7 +25,10 @@ from .generation import Generation, forward_parameters, last_logits, token_logit
 from .models import LanguageModel
 from .sources import Source
 
-BATCH_TOKENS = 2048  # tokens of one forward pass on a processor; more only costs memory
+BATCH_TOKENS = (
+    1024  # tokens of one forward pass on a processor: enough to fill it, so that long prompts run one by one
+)
+PREFIX_SHARE = 0.2  # a prefix shorter than this share is not worth the mask that a cache brings: causal kernels are faster
 PROBE_TOLERANCE = (
     0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
 )
@@ -161,6 +164,8 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
     tail = np.array(gen.response_ids[:-1], dtype=np.int64)
     tail_positions = np.arange(n, n + len(tail))
     prefix = _shared_prefix(kept, n)
+    if prefix < PREFIX_SHARE * (min(len(k) for k in kept) + len(tail)):
+        prefix = 0
     past = _run_prefix(lm, prompt[:prefix]) if prefix else None
     order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
     for rows in _batches(order, [len(k) - prefix + len(tail) for k in kept]):

@@ -34,7 +34,9 @@ def test_leaving_out_equals_masking(tiny_model, kind, granularity):
     assert dropped.shape == (len(keep), gen.num_tokens)
     assert dropped.dtype == np.float32
     difference = np.abs(dropped - masked).max()
-    print(f"{kind}, {granularity}: largest difference to masked ablation {difference:.1e}")  # shown by pytest -rP
+    print(
+        f"{kind}, {granularity}: largest difference to masked ablation {difference:.1e}"
+    )  # shown by pytest -rP
     assert difference < 1e-4
     assert np.ptp(masked, axis=0).max() > 1e-3, (
         "the ablations must change something for this to mean anything"
@@ -95,6 +97,15 @@ def test_small_batches_change_nothing(tiny_lm, monkeypatch):
     whole = at2.ablate(tiny_lm, gen, sources, keep)
     monkeypatch.setattr(ablation, "BATCH_TOKENS", 130)
     assert np.abs(at2.ablate(tiny_lm, gen, sources, keep) - whole).max() < 1e-4
+
+
+def test_with_and_without_a_shared_prefix_is_the_same(tiny_lm, monkeypatch):
+    gen, sources, keep = setup(tiny_lm, "word", count=20)
+    results = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(ablation, "PREFIX_SHARE", share)
+        results.append(at2.ablate(tiny_lm, gen, sources, keep, method="drop"))
+    assert np.abs(results[0] - results[1]).max() < 1e-4
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
