@@ -164,7 +164,7 @@ class View {
     if (this.panels.length === 1) first.prepend(el("b", "", this.panels[0].weight.textContent));
     this.readout.replaceChildren(
       first,
-      line(`it looked at prompt token ${cross.c} (${part?.label || "template"})  `, this.prompt, cross.c),
+      line(`it looked at prompt token ${cross.c} (${part?.names[0] || "template"})  `, this.prompt, cross.c),
     );
   }
 
@@ -205,7 +205,7 @@ class View {
     for (const head of this.heads) {
       const list = el("ol");
       for (const { r, c, w } of this.strongest(head, 5)) {
-        const item = el("li"), b = button(`before writing “${visible(this.response[r])}” it looked at “${visible(this.prompt[c])}” (${this.parts[this.partOf[c]]?.label || "template"}, token ${c}): ${weightText(w)}`);
+        const item = el("li"), b = button(`before writing “${visible(this.response[r])}” it looked at “${visible(this.prompt[c])}” (${this.parts[this.partOf[c]]?.names[0] || "template"}, token ${c}): ${weightText(w)}`);
         b.addEventListener("click", () => { this.reveal(r, c); this.point({ r, c }); });
         item.append(b);
         list.append(item);

@@ -117,7 +117,7 @@ class Panel {
       ink.fillStyle = colours[part.kind] ?? colours.other;
       ink.fillRect(x0 + 0.5, 0, Math.max(1, x1 - x0 - 1), STRIP - 2);
       ink.fillStyle = colours.text;
-      const text = fit(ink, part.label, x1 - x0 - 8);
+      const room = x1 - x0 - 8, text = part.names.find((name) => ink.measureText(name).width <= room) ?? fit(ink, part.names[0], room);
       if (text) ink.fillText(text, x0 + 4, STRIP / 2);
       ink.strokeStyle = colours.line;
       ink.setLineDash([2, 3]);

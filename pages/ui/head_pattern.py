@@ -85,27 +85,23 @@ def texts(exploration: Exploration) -> dict[str, Any]:
         "prompt": [prompt.text[start:end] for start, end in prompt.offsets],
         "response": [exploration.text[start:end] for start, end in exploration.response_offsets],
         "parts": [
-            {
-                "kind": part.kind,
-                "label": part_name(exploration, part),
-                "start": part.token_start,
-                "end": part.token_end,
-            }
+            {"kind": part.kind, "names": names, "start": part.token_start, "end": part.token_end}
             for part in prompt.parts
-            if part.token_start < part.token_end
+            if part.token_start < part.token_end and (names := part_names(exploration, part))
         ],
     }
 
 
-def part_name(exploration: Exploration, part: Part) -> str:
-    """What a part of the prompt is called on the axis."""
+def part_names(exploration: Exploration, part: Part) -> list[str]:
+    """What a part of the prompt is called on the axis, in full and then shorter for where that does not fit."""
     documents = exploration.task.documents
     if part.kind in ("context", "title") and documents:
         number = (part.document or 0) + 1
+        if part.kind == "title":
+            return [f"title of document {number}", "title"]
         title = documents[number - 1].title if number <= len(documents) else ""
-        name = f"document {number}: {title}" if title else f"document {number}"
-        return name if part.kind == "context" else f"title of document {number}"
-    return {"history": "earlier turn"}.get(part.kind, part.kind)
+        return [*([f"document {number}: {title}"] if title else []), f"document {number}", str(number)]
+    return {"history": ["earlier turn"], "query": ["query", "q"]}.get(part.kind, [part.kind])
 
 
 def _payload(pattern: Pattern) -> dict[str, str]:
