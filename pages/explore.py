@@ -11,7 +11,7 @@ import streamlit as st  # noqa: E402 (the frame's guard comes first)
 from at2_core import exploration as explorations  # noqa: E402
 from at2_core.errors import At2Error  # noqa: E402
 from pages.ui import session  # noqa: E402
-from pages.ui.attribution_view import attribution_view  # noqa: E402
+from pages.ui.attribution_view import SETTINGS, attribution_view  # noqa: E402
 from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
@@ -45,9 +45,9 @@ def picker(kind: str, name: str) -> None:
 
 def pick() -> None:
     if st.session_state["picked"] == OWN:
-        session.look_at("run", st.session_state.get("own_run", "new"))
+        session.look_at("run", st.session_state.get("own_run", "new"), keep=SETTINGS)
     else:
-        session.look_at("example", st.session_state["picked"])
+        session.look_at("example", st.session_state["picked"], keep=SETTINGS)
 
 
 def example(name: str) -> None:
@@ -70,7 +70,7 @@ def own(name: str) -> None:
     if asked:
         run = session.runs().start(session.engine(), *asked)
         st.session_state["own_run"] = run.id
-        session.look_at("run", run.id)
+        session.look_at("run", run.id, keep=SETTINGS)
         st.rerun()
     if run is None:
         frame.remark(

@@ -24,6 +24,9 @@ METHOD_HELP = (
 )
 VIEW_KEYS = ("granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
 KEYS = ("method", "layer", "head", *VIEW_KEYS)
+SETTINGS = tuple(
+    key for key in KEYS if key not in ("pin", "source")
+)  # what another text is looked at with, too
 
 
 @st.fragment

@@ -89,7 +89,7 @@ class Runs:
         with self._guard:
             self._runs[run.id] = run
             self._make_room()
-        engine.start()
+        engine.start(again=True)
         threading.Thread(target=_work, args=(run, engine), name=f"run-{run.id}", daemon=True).start()
         return run
 

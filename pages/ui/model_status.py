@@ -26,7 +26,7 @@ def _line(engine: Engine, settled_before: bool) -> None:
         if not settled_before:
             st.rerun()
         frame.complain(engine.message, "model")
-        st.button("Try again", on_click=engine.start, key="retry-model")
+        st.button("Try again", on_click=engine.start, args=(True,), key="retry-model")
     else:
         with st.container(key="quiet-model"):
             part = engine.part

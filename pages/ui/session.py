@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,9 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 MODEL = os.environ.get("AT2_MODEL") or DEFAULT_MODEL  # a catalogue name, hub id, folder or .gguf file
 ESTIMATOR = os.environ.get("AT2_ESTIMATOR") or ""  # a .safetensors file; empty: the one bundled for the model
 KEPT_GENERATIONS = 4
+HEAD_START = (
+    1.0  # seconds for the first page to get out: importing torch leaves little time for anything else
+)
 STAGES = {
     "wait": "Another program is fetching the model; waiting for it",
     "download": "Downloading the model (once)",
@@ -60,10 +63,10 @@ class Engine:
         self._settled = threading.Event()
         self._generations: OrderedDict[str, Generation] = OrderedDict()
 
-    def start(self) -> None:
-        """Begin loading, unless that has begun; after a failure this tries again."""
+    def start(self, again: bool = False) -> None:
+        """Begin loading, unless that has begun; after a failure, only when asked to try again."""
         with self._guard:
-            if self.status in ("loading", "ready"):
+            if self.status in ("loading", "ready") or (self.status == "failed" and not again):
                 return
             self.status, self.message = "loading", "Loading the model"
             self._settled.clear()
@@ -71,6 +74,7 @@ class Engine:
 
     def _load(self) -> None:
         try:
+            time.sleep(HEAD_START)
             from at2_core.models import load_model
 
             lm = load_model(self.name, progress=self._progress)
@@ -186,10 +190,11 @@ def asked() -> tuple[str, str]:
     return st.session_state.get("looking_at") or ("example", next(iter(example_ids()), ""))
 
 
-def look_at(kind: str, name: str) -> None:
-    """Make it what the address names; what belonged to the former view goes."""
+def look_at(kind: str, name: str, keep: Collection[str] = ()) -> None:
+    """Make it what the address names. Of what else the address says, only the keys in `keep` still make sense."""
+    kept = {key: value for key, value in st.query_params.items() if key in keep}
     st.session_state["looking_at"] = (kind, name)
-    st.query_params.from_dict({kind: name})
+    st.query_params.from_dict({kind: name, **kept})
 
 
 def run_of_address() -> Run | None:

@@ -34,6 +34,7 @@ TEXT_ELEMENTS = ("markdown", "html", "info", "error", "warning", "success", "cap
 def server(tiny_folder, monkeypatch):
     """A fresh server whose model is the tiny one."""
     monkeypatch.setattr(session, "MODEL", str(tiny_folder("llama")))
+    monkeypatch.setattr(session, "HEAD_START", 0)
     st.cache_resource.clear()
     yield
     for run in list(session.runs()._runs.values()):
@@ -160,6 +161,15 @@ def test_another_method_sends_other_scores_of_the_same_texts():
     assert at.query_params["method"] == "average"
 
 
+def test_another_example_is_looked_at_with_the_same_settings_but_without_the_pin():
+    at = opened(granularity="word", method="average", pin="0-2")
+    other = explorations.gallery()[1][0]
+    ran(at.pills(key="picked").set_value(other).run())
+    assert payload(at)["initial"]["granularity"] == "word"
+    assert payload(at)["initial"]["pin"] is None
+    assert np.array_equal(scores(at), explorations.load_example(other).scores["average"])
+
+
 @given(
     some.dictionaries(
         some.sampled_from(sorted(ViewState.__annotations__)), some.from_type(object) | some.floats()
@@ -233,6 +243,18 @@ def test_another_tab_with_the_address_finds_the_run_and_the_text_that_was_typed(
 
 def test_a_run_that_is_gone_is_explained():
     assert "not on this server any more" in texts(opened(run="0123456789ab"))
+
+
+def test_a_model_that_is_not_there_is_told_and_can_be_tried_again(monkeypatch, tiny_folder):
+    monkeypatch.setattr(session, "MODEL", "/nowhere/at/all")
+    st.cache_resource.clear()
+    at = ask(opened(run="new"), "The dog sleeps.", "What?")
+    at = finished(at)
+    assert session.engine().status == "failed"
+    assert session.engine().message in texts(at)
+    assert payload(opened())["response"]  # the examples need no model
+    at.button(key="retry-model").click().run()
+    assert session.engine().status in ("loading", "failed")
 
 
 def test_a_stopped_run_leaves_the_model_usable():
