@@ -16,7 +16,7 @@ from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
 
-QUESTION = "Which part of the prompt did each part of the answer come from?"
+QUESTION = "Which part of the prompt did each part of the response come from?"
 OWN = "your own text"
 NOTES = {
     "end": "Your own text.",
@@ -74,7 +74,7 @@ def own(name: str) -> None:
         st.rerun()
     if run is None:
         frame.remark(
-            "Give a text and ask something about it; the attribution of the answer appears here."
+            "Give a text and ask something about it; the attribution of the response appears here."
             if name == "new"
             else "That generation is not on this server any more. Your text, if it is still above, can be asked again.",
             "own",

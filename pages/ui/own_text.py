@@ -59,7 +59,7 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
 def _missing(task: ContextTask, settings: Settings) -> str:
     """What a person has to add before anything can be asked, in one sentence."""
     if not (task.context.strip() or any(d.text.strip() for d in task.documents)):
-        return "The context is empty; give the text that the answer should come from."
+        return "The context is empty; give the text that the response should come from."
     if not task.query.strip():
         return "The query is empty; ask something about the context."
     if settings.response is not None and not settings.response.strip():
@@ -83,7 +83,7 @@ def _context() -> dict[str, Any]:
     if kind == ONE:
         text = st.text_area(
             "Context", key="own-context", height=218, label_visibility="collapsed",
-            placeholder="Paste the text that the answer should come from.", **KEPT,
+            placeholder="Paste the text that the response should come from.", **KEPT,
         )  # fmt: skip
         _uploader()
         return {"context": text or ""}
