@@ -21,9 +21,10 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "assets" / "screenshots"
+READY = {"explore": ".response .u", "heads": ".hm .plot"}  # what is drawn last on each page
 PAGES = {
     "explore": "/?example=lighthouse&granularity=sentence&unit=sentence&pin=0-17",
-    "heads": "/heads?example=lighthouse&layer=14&head=3",
+    "heads": "/heads?example=lighthouse",
 }
 
 
@@ -57,10 +58,10 @@ def server(script: str = "app.py") -> Iterator[str]:
         process.wait(10)
 
 
-def settle(page: Page) -> None:
-    """Until Streamlit has stopped running and nothing is loading."""
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=90_000)
-    page.wait_for_timeout(2500)
+def settle(page: Page, name: str) -> None:
+    """Until everything on the page is drawn."""
+    page.locator(READY[name]).first.wait_for(timeout=180_000)
+    page.wait_for_timeout(4000)
 
 
 def main() -> None:
@@ -68,9 +69,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument(
-        "--wait", type=float, default=25, help="seconds for the model to load before the first picture"
-    )
+    parser.add_argument("--wait", type=float, default=0, help="more seconds before each picture")
     options = parser.parse_args()
     browser_path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -83,9 +82,8 @@ def main() -> None:
             page = context.new_page()
             for name, path in PAGES.items():
                 page.goto(address + path)
-                settle(page)
-                if scheme == "light" and name == "explore":
-                    page.wait_for_timeout(options.wait * 1000)
+                settle(page, name)
+                page.wait_for_timeout(options.wait * 1000)
                 page.screenshot(path=options.out / f"{name}-{scheme}.png")
                 print(options.out / f"{name}-{scheme}.png")
             context.close()
