@@ -7,7 +7,7 @@
 
 const LEVELS = 24;
 const MARGIN = 300; // px drawn beyond the visible part once the pointer rests, so that scrolling shows no bare text
-const MARKS = ["pin", "on", "picked"]; // pinned and pointed at in the response; the source pointed at or pinned
+const MARKS = ["pin", "on", "picked", "cursor"]; // pinned, pointed at; the source pointed at or pinned; where the keyboard is
 
 class Painter {
   constructor(scroller) {

@@ -74,7 +74,7 @@ function unitElement(text, u) {
 
 // The prompt: documents as cards, other parts with their role, and the template between them (hidden by default).
 function buildPrompt(pane, { prompt, parts, offsets, titles }) {
-  const units = [], blocks = [];
+  const units = [];
   let card = null, token = 0, char = 0;
   const add = (box, start, end, from, to) => {
     const first = units.length;
@@ -106,14 +106,13 @@ function buildPrompt(pane, { prompt, parts, offsets, titles }) {
       if (card && part.kind === "context") {
         if (!card.name.hasChildNodes()) card.name.append(readable(titles[part.document] || "Context"));
         card.box.append(body);
-        blocks.push({ document: part.document, node: card.box });
       } else pane.append(el("section", `turn ${part.kind}`, el("header", "", part.role), body));
     }
     token = part.tokenEnd;
     char = part.end;
   }
   template(pane, prompt.length, offsets.length / 2);
-  return { units, blocks };
+  return units;
 }
 
 // The response: sentences of units; each with a place for its citations, before the white space that ends it.
@@ -139,8 +138,8 @@ function buildResponse(pane, { response, sentences, offsets }) {
       const bare = text.trimEnd();
       if (i === home && bare && bare !== text) { // ".\n\n": the mark goes behind the full stop
         unit.node = unitElement(bare, i);
-        box.append(unit.node, cites, unitElement(text.slice(bare.length), i));
-      } else box.append(unit.node, ...(i === home ? [cites] : []));
+        box.append(el("span", "tail", unit.node, cites), unitElement(text.slice(bare.length), i));
+      } else box.append(i === home ? el("span", "tail", unit.node, cites) : unit.node);
     }
     Object.assign(span, { box, cites, text: response.slice(units[span.first].start, units[span.last].end) });
     body.append(box);

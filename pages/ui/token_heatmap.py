@@ -28,8 +28,9 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-# A component's script is one module and cannot import a neighbour; three files keep three ideas apart all the same.
-SCRIPT = "\n".join(_asset(f"token_heatmap{part}.js") for part in ("_scores", "_paint", "_text", ""))
+# A component's script is one module and cannot import a neighbour; several files keep its ideas apart all the same.
+IDEAS = ("_scores", "_text", "_paint", "_parts", "_list", "_hands", "")
+SCRIPT = "\n".join(_asset(f"token_heatmap{idea}.js") for idea in IDEAS)
 _mount = st.components.v2.component("at2_token_heatmap", css=_asset("token_heatmap.css"), js=SCRIPT)
 
 
