@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .ablation import ablate, log_prob, outcome, random_keep
     from .attribution import Attribution, attribute, head_attention, head_features, token_scores
+    from .catalogue import add_estimator, export_to_hub_folder, list_estimators, remove_estimator
+    from .data import read_data
     from .errors import (
         At2Error,
         Cancelled,
+        DataError,
         EmptyInput,
         EstimatorFileError,
         EstimatorMismatch,
@@ -34,23 +37,29 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .exploration import Exploration, explore
     from .generation import Generation, generate, replay, retrace
-    from .learning import learn
+    from .learning import estimate, fit_run, learn
     from .models import DEFAULT_MODEL, LanguageModel, load_model
     from .prompts import ContextTask, Document, Part, Prompt, Turn
+    from .reference import import_reference
+    from .runs import find_runs
     from .sources import GRANULARITIES, Source, cut, split_sentences
 
 _HOME = {
     "ablation": "ablate log_prob outcome random_keep",
     "attribution": "Attribution attribute head_attention head_features token_scores",
-    "errors": "At2Error Cancelled EmptyInput EstimatorFileError EstimatorMismatch ExplorationFileError ModelNotAvailable "
-    "PromptTooLong ResponseDoesNotFit RunFolderMismatch",
+    "catalogue": "add_estimator export_to_hub_folder list_estimators remove_estimator",
+    "data": "read_data",
+    "errors": "At2Error Cancelled DataError EmptyInput EstimatorFileError EstimatorMismatch ExplorationFileError "
+    "ModelNotAvailable PromptTooLong ResponseDoesNotFit RunFolderMismatch",
     "estimator": "Estimator load_estimator save_estimator single_head uniform_estimator without_heads",
     "evaluation": "evaluate",
     "exploration": "Exploration explore",
     "generation": "Generation generate replay retrace",
-    "learning": "learn",
+    "learning": "estimate fit_run learn",
     "models": "DEFAULT_MODEL LanguageModel load_model",
     "prompts": "ContextTask Document Part Prompt Turn",
+    "reference": "import_reference",
+    "runs": "find_runs",
     "sources": "GRANULARITIES Source cut split_sentences",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}

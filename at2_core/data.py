@@ -1,16 +1,33 @@
-"""Examples to learn from and to judge by: tasks, with what is known about them, read from JSON lines."""
+"""Examples to learn from and to judge by: tasks, with what is known about them, out of files, folders and data sets.
+
+`read_data`       any of the formats, with a mapping of columns; rows that cannot be used are kept with the reason
+`read_examples`   the JSON-lines format of our own, in which every line has to be right
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .errors import At2Error
+from .errors import At2Error, DataError
 from .prompts import ContextTask, Document
+
+HUB = "hub:"  # what the name of a data set on the hub begins with
+# What a column is taken for when nobody says: names in use, the likeliest first. A response is never guessed: the human
+# answers of most data sets are not what the model would say, and theta is about what the model says.
+KNOWN = {
+    "query": ("query", "question", "instruction", "prompt"),
+    "context": ("context", "article", "passage", "text", "document", "input"),
+    "documents": ("documents", "passages", "paragraphs"),
+    "id": ("id", "_id", "uid", "key"),
+    "origin": ("source", "origin", "category"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,11 +45,79 @@ class Example:
         said = json.dumps([self.id, asdict(self.task), self.response], sort_keys=True)
         return int.from_bytes(hashlib.sha256(said.encode()).digest()[:4], "big")
 
+    @property
+    def group(self) -> str:
+        """16 hexadecimal digits of the context: examples that share one belong together."""
+        said = json.dumps([self.task.context, [asdict(d) for d in self.task.documents]])
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what; None where there is none. A query and one of context and documents are needed."""
+
+    query: str | None = "query"
+    context: str | None = "context"
+    documents: str | None = "documents"
+    response: str | None = None
+    id: str | None = "id"
+    origin: str | None = "source"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A row that is no example, and why. row: counted from 1."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What was read: usable examples in their order, the rows that were not, and the columns that were taken."""
+
+    examples: list[Example]
+    unusable: list[Unusable] = field(default_factory=list)
+    columns: Columns = Columns()
+
+    def reasons(self) -> dict[str, int]:
+        """How many rows each reason cost, the most frequent first."""
+        return dict(Counter(u.reason for u in self.unusable).most_common())
+
+
+def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
+    """The examples of a `.jsonl`, `.json`, `.csv` or `.parquet` file, of saved explorations (a `.safetensors` file or a
+    folder of them), or of a data set on the hub ("hub:owner/name" or "hub:owner/name@split", with `datasets` installed).
+
+    columns: role ("query", "context", "documents", "response", "id", "origin") to column name; for roles not named, well-known
+    names are looked for. Only a mapped column, or "response" beside "query", gives the response.
+    Raises DataError where the whole source cannot be read, has no rows, or lacks a needed column.
+    """
+    path = Path(source)
+    if str(source).startswith(HUB):
+        rows = _hub_rows(str(source).removeprefix(HUB))
+    elif path.is_dir() or path.suffix == ".safetensors":
+        return _explorations(path)
+    else:
+        rows = _file_rows(path)
+    first = next((record for _, record in rows if isinstance(record, Mapping)), None)
+    if first is None:
+        raise DataError(f"{source} has no row that is a record with columns.")
+    names = list(dict.fromkeys(str(k) for _, r in rows[:100] if isinstance(r, Mapping) for k in r))
+    roles = _columns(names, columns or {}, str(source))
+    examples, unusable = [], []
+    for number, record in rows:
+        try:
+            examples.append(_example(record, number, roles))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            unusable.append(Unusable(number, _reason(error)))
+    return Examples(examples, unusable, roles)
+
 
 def read_examples(path: str | Path) -> list[Example]:
     """The examples of a JSON-lines file: "query" with "context" or "documents"; optional "id" and "response".
 
-    A document is {"title", "text"} or {"title", "sentences"}. Raises At2Error, naming the line, for one that cannot be used.
+    A document is {"title", "text"} or {"title", "sentences"}. Raises DataError, naming the line, for one that cannot be used.
     """
     with open(path, encoding="utf-8") as lines:
         return list(parse_examples(lines, Path(path).name))
@@ -44,24 +129,202 @@ def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            yield Example(
-                id=str(record.get("id", number)),
-                task=ContextTask(
-                    context="" if record.get("documents") else record["context"],
-                    query=record["query"],
-                    documents=tuple(_document(d) for d in record.get("documents") or ()),
-                ),
-                response=record.get("response"),
-                origin=str(record.get("source") or ""),
-            )
+            yield _example(json.loads(line), number, Columns(response="response"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise At2Error(
-                f"Line {number} of {where} is no example ({type(error).__name__}: {error}); each line needs a JSON object "
-                'with "query" and "context", or "query" and "documents".'
+            raise DataError(
+                f"Line {number} of {where} is no example ({_reason(error)}); each line needs a JSON object with "
+                '"query" and "context", or "query" and "documents".'
             ) from error
 
 
-def _document(record: dict[str, Any]) -> Document:
-    text = record["text"] if "text" in record else " ".join(record["sentences"])
-    return Document(title=record.get("title") or "", text=text)
+def _example(record: Any, number: int, columns: Columns) -> Example:
+    if not isinstance(record, Mapping):
+        raise ValueError("not a record with columns")
+    documents = _listed(_value(record, columns.documents))
+    query, context = _value(record, columns.query), _value(record, columns.context)
+    if not isinstance(query, str) or not query.strip():
+        raise ValueError("no query")
+    if not documents and (not isinstance(context, str) or not context.strip()):
+        raise ValueError("no context and no documents")
+    response = _value(record, columns.response)
+    if response is not None and not isinstance(response, str):
+        raise ValueError("the response is not a text")
+    identity = _value(record, columns.id)
+    return Example(
+        id=str(number if identity is None else identity),
+        task=ContextTask(
+            context="" if documents else str(context),
+            query=query,
+            documents=tuple(_document(d) for d in documents),
+        ),
+        response=response or None,
+        origin=str(_value(record, columns.origin) or ""),
+    )
+
+
+def _value(record: Mapping[str, Any], column: str | None) -> Any:
+    """What the column holds; None for what tables write where there is nothing."""
+    value = None if column is None else record.get(column)
+    return None if isinstance(value, float) and value != value else value
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list of documents: as it is, from an array, or from a cell of a table that holds one as JSON."""
+    if (
+        value is None
+        or value == ""
+        or (not isinstance(value, str) and hasattr(value, "__len__") and len(value) == 0)
+    ):
+        return []
+    if isinstance(value, str):
+        value = json.loads(value)
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        raise ValueError("the documents are not a list")
+    return list(value)
+
+
+def _document(record: Any) -> Document:
+    if isinstance(record, str):
+        return Document(title="", text=record)
+    if not isinstance(record, Mapping):
+        raise ValueError("a document is neither a text nor a record with a text")
+    text = record.get("text")
+    if text is None:
+        text = " ".join(record["sentences"])
+    if not isinstance(text, str):
+        raise ValueError("a document's text is not a text")
+    return Document(title=str(record.get("title") or ""), text=text)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return "not valid JSON"
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]!r}"
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def _columns(names: list[str], asked: Mapping[str, str], source: str) -> Columns:
+    roles = {f.name for f in fields(Columns)}
+    for role, name in asked.items():
+        if role not in roles:
+            raise DataError(f"{role!r} is no role of a column; the roles are {', '.join(sorted(roles))}.")
+        if name not in names:
+            raise DataError(f"{source} has no column {name!r}; it has {', '.join(names)}.")
+    chosen: dict[str, str | None] = {
+        role: next((name for name in known if name in names and name not in asked.values()), None)
+        for role, known in KNOWN.items()
+    }
+    chosen["response"] = "response" if chosen["query"] == "query" and "response" in names else None
+    if "context" in asked and "documents" not in asked:
+        chosen["documents"] = None
+    chosen |= asked
+    if chosen["query"] is None or (chosen["context"] is None and chosen["documents"] is None):
+        missing = "a query" if chosen["query"] is None else "a context or documents"
+        raise DataError(
+            f"{source} has no column that is known to hold {missing}; say which of {', '.join(names)} does."
+        )
+    return Columns(**chosen)
+
+
+# ---------------------------------------------------------------------------------------------- formats
+
+Rows = list[tuple[int, Any]]
+
+
+def _file_rows(path: Path) -> Rows:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path.name} is none of {', '.join(READERS)}; a data set of the hub is written {HUB}owner/name."
+        )
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise DataError(f"There is no file {str(path)!r}.") from None
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        raise DataError(
+            f"{path.name} cannot be read as {path.suffix} ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _json_lines(path: Path) -> Rows:
+    with open(path, encoding="utf-8-sig", errors="replace") as lines:
+        return [(number, _parsed(line)) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None  # counted as a row that is no record
+
+
+def _json(path: Path) -> Rows:
+    """A list of records, or a record whose one list of records is meant, as data sets wrap them."""
+    whole = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(whole, dict):
+        lists = [value for value in whole.values() if isinstance(value, list)]
+        whole = lists[0] if len(lists) == 1 else [whole]
+    if not isinstance(whole, list):
+        raise ValueError("it holds neither a list nor a record")
+    return list(enumerate(whole, 1))
+
+
+def _csv(path: Path) -> Rows:
+    import pandas as pd
+
+    table = pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace"
+    )
+    return list(enumerate(table.to_dict("records"), 1))
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow.parquet as parquet
+
+    return list(enumerate(parquet.read_table(path).to_pylist(), 1))
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _hub_rows(name: str) -> Rows:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise DataError(
+            f"Reading {name} from the hub needs the package datasets (python -m pip install datasets)."
+        ) from None
+    name, _, part = name.partition("@")
+    try:
+        table = load_dataset(name, split=part or "train")
+    except Exception as error:  # the library raises whatever its readers and its connection raise
+        raise DataError(
+            f"The data set {name!r} can be neither found nor downloaded ({type(error).__name__}); check the name, the split "
+            f"({part or 'train'}) and the connection."
+        ) from error
+    return list(enumerate(table, 1))
+
+
+def _explorations(path: Path) -> Examples:
+    """Saved explorations as examples: what was asked and what was answered."""
+    from .exploration import load
+
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"The folder {str(path)!r} has no saved explorations (.safetensors files).")
+    examples, unusable = [], []
+    for number, file in enumerate(files, 1):
+        try:
+            saved = load(file)
+            examples.append(Example(saved.id, saved.task, saved.text, origin=file.name))
+        except At2Error as error:
+            unusable.append(Unusable(number, str(error)))
+    return Examples(examples, unusable)

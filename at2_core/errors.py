@@ -35,6 +35,10 @@ class ModelNotAvailable(At2Error):
     """The model is neither here nor reachable, or it is none that can be read."""
 
 
+class DataError(At2Error):
+    """Data cannot be read, or lacks what an example needs."""
+
+
 class RunFolderMismatch(At2Error):
     """A run folder was made with another model, other data or other settings."""
 

@@ -1,6 +1,7 @@
 """theta, one coefficient per head, and where it comes from: uniform, bundled, loaded, saved, checked against a model.
 
-A file is one `.safetensors` with the tensor `theta` float32 (layers, heads) and everything else as JSON in its header.
+A file is one `.safetensors` with the tensor `theta` float32 (layers, heads), perhaps a `deviation` like it, and everything
+else as JSON in its header.
 Nothing here needs torch, so that a page can draw theta before the model is there.
 """
 
@@ -26,6 +27,7 @@ FORMAT = 1
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "estimators"
 MAX_HEADER = 1_000_000  # bytes of metadata; ours is a few kilobytes
 MAX_COEFFICIENTS = 1_000_000
+MAX_COEFFICIENT = 1e6  # theta is L1-normalised; far larger ones would overflow scores
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Estimator:
 
     model, model_fingerprint: whose heads these are ("" fingerprint: any model of this shape).
     metadata: plain JSON: data and licence, settings, validation figures, date.
+    deviation: standard deviation of each coefficient over bootstrap resamples, float32 (layers, heads), or None.
     """
 
     theta: np.ndarray
@@ -41,6 +44,7 @@ class Estimator:
     model: str
     model_fingerprint: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    deviation: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +92,10 @@ def save_estimator(estimator: Estimator, path: str | Path) -> Path:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file({"theta": np.ascontiguousarray(estimator.theta, np.float32)}, part, {"at2": json.dumps(about)})
+    arrays = {"theta": np.ascontiguousarray(estimator.theta, np.float32)}
+    if estimator.deviation is not None:
+        arrays["deviation"] = np.ascontiguousarray(estimator.deviation, np.float32)
+    save_file(arrays, part, {"at2": json.dumps(about)})
     part.replace(path)
     return path
 
@@ -101,13 +108,13 @@ def load_estimator(name: str | Path) -> Estimator:
     path = Path(name)
     if path.suffix != ".safetensors":
         path = BUNDLED / f"{str(name).replace('/', '--')}.safetensors"
-        if not path.is_file():
+        if not _is_file(path):
             known = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.safetensors"))) or "none"
             raise EstimatorFileError(
                 f"There is no estimator called {str(name)!r} (bundled: {known}); give the path of a .safetensors file, or "
                 "learn one."
             )
-    if not path.is_file():
+    if not _is_file(path):
         raise EstimatorFileError(
             f"There is no file {str(name)!r}; give the path of an estimator's .safetensors file."
         )
@@ -129,6 +136,13 @@ def check_estimator(estimator: Estimator, lm: LanguageModel) -> None:
         )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
+
+
 def _shape(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} layers of {shape[1]} heads"
 
@@ -146,10 +160,23 @@ def _read(path: Path) -> Estimator:
             if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_COEFFICIENTS or len(header) > MAX_HEADER:
                 raise damaged
             theta = file.get_tensor("theta")
+            deviation = None
+            if "deviation" in file.keys():  # noqa: SIM118 (no mapping)
+                if file.get_slice("deviation").get_shape() != shape:
+                    raise damaged
+                deviation = file.get_tensor("deviation")
         about = json.loads(header)
         texts = {key: about[key] for key in ("name", "model", "model_fingerprint")}
         metadata = about["metadata"]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise damaged from error
     if about.get("format") != FORMAT:
         raise EstimatorFileError(
@@ -157,6 +184,7 @@ def _read(path: Path) -> Estimator:
         )
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(metadata, dict):
         raise damaged
-    if theta.dtype != np.float32 or not np.isfinite(theta).all():
-        raise damaged
-    return Estimator(theta, metadata=metadata, **texts)
+    for array in (theta,) if deviation is None else (theta, deviation):
+        if array.dtype != np.float32 or not np.isfinite(array).all() or np.abs(array).max() > MAX_COEFFICIENT:
+            raise damaged
+    return Estimator(theta, metadata=metadata, deviation=deviation, **texts)

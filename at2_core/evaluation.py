@@ -26,6 +26,7 @@ from .errors import At2Error, Cancelled
 from .estimator import Estimator
 from .generation import Generation, generate, generation_from_ids, replay
 from .models import LanguageModel
+from .runs import read_arrays
 from .sources import Source, cut
 
 Progress = Callable[[str, int, int], None]
@@ -55,20 +56,27 @@ def evaluate(
     report = progress or (lambda stage, done, total: None)
     folder = None if out_dir is None else Path(out_dir) / "ablations"
     rows: list[dict[str, object]] = []
+    seen: set[str] = set()
     for number, example in enumerate(examples):
         if cancel is not None and cancel.is_set():
             raise Cancelled("The evaluation was stopped; it goes on from here with the same folder.")
+        # Records may share an id, and a row belongs to one of them.
+        name = example.id if example.id not in seen else f"{example.id} ({example.seed:08x}, {number + 1})"
+        seen.add(name)
         try:
             ablations = ExampleAblations(lm, example, folder, granularity, max_new_tokens)
         except At2Error as error:
-            rows.append({"example": example.id, "method": None, "skipped": str(error)})
+            rows.append({"example": name, "method": None, "skipped": str(error)})
             continue
         if ablations.gen.response_ids and len(ablations.sources) > 1:
-            rows += [_judge(ablations, name, est, num_ablations, ks, seed) for name, est in methods.items()]
+            for method, est in methods.items():
+                rows.append(
+                    {"example": name, "method": method, **_judge(ablations, est, num_ablations, ks, seed)}
+                )
         else:
-            rows.append({"example": example.id, "method": None, "skipped": "no response, or a single source"})
+            rows.append({"example": name, "method": None, "skipped": "no response, or a single source"})
         report("evaluate", number + 1, len(examples))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["example", "method"])
 
 
 def summarize(
@@ -122,13 +130,13 @@ class ExampleAblations:
         return np.stack([self.keep[row.tobytes()] for row in keep])
 
     def _generation(self, max_new_tokens: int) -> Generation:
-        if self.path is not None and self.path.is_file():
-            with np.load(self.path, allow_pickle=False) as arrays:
-                rows = arrays["keep"].astype(bool)
-                self.keep = {
-                    row.tobytes(): values for row, values in zip(rows, arrays["logit_probs"], strict=True)
-                }
-                return generation_from_ids(self.lm, self.example.task, arrays["response_ids"].tolist())
+        arrays = None if self.path is None else read_arrays(self.path)
+        if arrays is not None:
+            rows = arrays["keep"].astype(bool)
+            self.keep = {
+                row.tobytes(): values for row, values in zip(rows, arrays["logit_probs"], strict=True)
+            }
+            return generation_from_ids(self.lm, self.example.task, arrays["response_ids"].tolist())
         if self.example.response is not None:
             return replay(self.lm, self.example.task, self.example.response)
         return generate(self.lm, self.example.task, max_new_tokens=max_new_tokens)
@@ -158,7 +166,6 @@ def lds(scores: np.ndarray, keep: np.ndarray, outcomes: np.ndarray) -> float:
 
 def _judge(
     ablations: ExampleAblations,
-    name: str,
     est: Estimator | None,
     num_ablations: int,
     ks: Sequence[int],
@@ -175,8 +182,6 @@ def _judge(
         candidates = [sum_to_sources(token_scores(ablations.lm, gen, est), sources).mean(axis=0)]
     seconds = time.perf_counter() - started
     row: dict[str, object] = {
-        "example": ablations.example.id,
-        "method": name,
         "sources": len(sources),
         "tokens": gen.num_tokens,
         "lds": float(np.mean([lds(scores, keep, outcomes) for scores in candidates])),

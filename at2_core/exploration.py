@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from .errors import ExplorationFileError
 from .estimator import Estimator, uniform
-from .prompts import ContextTask, Document, Part, Prompt, Turn
+from .prompts import ContextTask, Document, Part, Prompt, Turn, without_surrogates
 from .sources import GRANULARITIES, Source, cut, split_sentences
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .models import LanguageModel
 
 FORMAT = 1
+METHODS = ("at2", "average")  # whose scores an exploration holds
 GALLERY = Path(__file__).resolve().parent.parent / "assets" / "gallery"
 
 
@@ -60,8 +61,12 @@ class Exploration:
 
     @property
     def id(self) -> str:
-        """12 hexadecimal digits of what was asked and answered, and by which model."""
-        said = json.dumps([self.model, list(self.prompt.ids), list(self.response_ids)])
+        """12 hexadecimal digits of what was asked and answered, and by which model.
+
+        The parts belong to it: the same tokens as one context or as a title and a text have other sources.
+        """
+        parts = [asdict(part) for part in self.prompt.parts]
+        said = json.dumps([self.model, list(self.prompt.ids), parts, list(self.response_ids)])
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
@@ -140,7 +145,7 @@ def save(exploration: Exploration, path: str | Path) -> Path:
         "model": exploration.model,
         "estimator": exploration.estimator,
         "estimator_fingerprint": exploration.estimator_fingerprint,
-        "task": asdict(exploration.task),
+        "task": json.loads(without_surrogates(json.dumps(asdict(exploration.task), ensure_ascii=False))),
         "prompt": exploration.prompt.text,
         "parts": [asdict(part) for part in exploration.prompt.parts],
         "text": exploration.text,
@@ -167,7 +172,9 @@ def load(path: str | Path) -> Exploration:
                 f"{path.name} has format {about['format']!r}; this version reads format {FORMAT}."
             )
         return _from_file(about, arrays)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (
+        SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         raise ExplorationFileError(f"{path.name} is no saved exploration, or it is damaged.") from error
 
 
@@ -236,7 +243,38 @@ def _from_file(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Explorat
         raise ValueError("scores do not fit the texts")
     if len(exploration.response_offsets) != shape[0] or len(prompt.offsets) != shape[1]:
         raise ValueError("offsets do not fit the ids")
+    _check_texts(exploration)
     return exploration
+
+
+def _check_texts(exploration: Exploration) -> None:
+    """What a page takes for granted of a file by somebody else: texts are texts, and no position lies outside them."""
+    prompt, task = exploration.prompt, exploration.task
+    texts = [exploration.title, exploration.note, exploration.model, exploration.estimator, exploration.text]
+    texts += [
+        exploration.estimator_fingerprint,
+        exploration.stop_reason,
+        prompt.text,
+        task.context,
+        task.query,
+    ]
+    texts += [t for d in task.documents for t in (d.title, d.text)] + [t.content for t in task.history]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(exploration.settings, dict):
+        raise ValueError("a text is not a text")
+    if not set(exploration.scores) <= set(METHODS) or exploration.logprobs.shape != (
+        len(exploration.response_ids),
+    ):
+        raise ValueError("scores or log-probabilities of something else")
+    spans = [(s, prompt.text) for s in prompt.offsets] + [
+        (s, exploration.text) for s in exploration.response_offsets
+    ]
+    spans += [((p.start, p.end), prompt.text) for p in prompt.parts]
+    if not all(0 <= start <= end <= len(text) for (start, end), text in spans):
+        raise ValueError("a position outside its text")
+    if not all(0 <= p.token_start <= p.token_end <= prompt.n for p in prompt.parts):
+        raise ValueError("a part outside the tokens")
+    if any(i < 0 for i in (*prompt.ids, *exploration.response_ids)):
+        raise ValueError("a negative token id")
 
 
 def _sources(prompt: Prompt) -> dict[str, tuple[Source, ...]]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,16 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .attention import Trace, reading
-from .errors import PromptTooLong, ResponseDoesNotFit
+from .errors import At2Error, PromptTooLong, ResponseDoesNotFit
 from .models import LanguageModel
 from .prompts import ContextTask, Part, Prompt, encode_text, render, without_surrogates
 
+COLD = 1e-4  # temperatures below sample nothing but the likeliest token, and would overflow
+LONGEST_TOKEN = 64  # characters; texts that would fit only with longer tokens on average are looked at twice
 LOGIT_ROWS = 64  # rows of the vocabulary turned to float32 at once
+PREFILL = (
+    1024  # prompt tokens read at once where a prompt is longer than twice that, so that it can be stopped
+)
 
 
 @dataclass(frozen=True)
@@ -77,16 +83,17 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     on_token: Callable[[str], None] | None = None,
+    on_prompt: Callable[[int, int], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Generation:
     """The model's response to the task: greedy at temperature 0, else sampled with the seed.
 
-    on_token gets the text so far after every token. Setting `cancel` ends the generation with what there is.
-    Raises EmptyInput, and PromptTooLong if prompt and `max_new_tokens` exceed the model's window.
+    on_token gets the text so far after every token, on_prompt how many tokens of a long prompt are read, and of how many.
+    Setting `cancel` ends the generation with what there is. Raises EmptyInput, PromptTooLong if prompt and `max_new_tokens`
+    exceed the model's window, At2Error for settings that cannot be.
     """
-    prompt = render(lm.tokenizer, task)
-    _check_room(lm, len(prompt.ids), max_new_tokens)
-    pick = _picker(temperature, top_p, seed)
+    pick = _picker(max_new_tokens, temperature, top_p, seed)
+    prompt = _rendered(lm, task, max_new_tokens)
     ends = _end_ids(lm)
     detokenizer = Detokenizer(lm.tokenizer)
     ids: list[int] = []
@@ -95,6 +102,8 @@ def generate(
     cache = DynamicCache()  # without a configuration it keeps every key, also those behind a sliding window
     feed = torch.tensor([prompt.ids], device=lm.device)
     with reading(lm.model, first_row=len(prompt.ids) - 1) as reader:
+        if len(prompt.ids) > 2 * PREFILL:
+            feed = _read_most(lm, feed, cache, on_prompt, cancel)
         for _ in range(max_new_tokens):
             if cancel is not None and cancel.is_set():
                 stop_reason = "cancelled"
@@ -126,15 +135,15 @@ def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
     """
     if not response.strip():
         raise ResponseDoesNotFit("The response is empty; paste the text that should be attributed.")
-    prompt = render(lm.tokenizer, task)
+    prompt = _rendered(lm, task, 1)
     response = without_surrogates(response)
     ids, offsets = encode_text(lm.tokenizer, response)
-    _check_room(lm, len(prompt.ids), 1)
     excess = len(prompt.ids) + len(ids) - lm.max_length
     if excess > 0:
         raise ResponseDoesNotFit(
             f"The response has {len(ids):,} tokens and its prompt {len(prompt.ids):,}: {excess:,} more than the "
-            f"{lm.max_length:,} that {lm.name} takes; cut {excess:,} tokens (about {excess * 4:,} characters) from either."
+            f"{lm.max_length:,} that {lm.name} takes; cut {excess:,} tokens (about "
+            f"{_characters(excess, len(response), len(ids)):,} characters of the response) from either."
         )
     trace, logit_probs = read_pass(lm, prompt.ids, ids)
     logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
@@ -230,18 +239,70 @@ class Detokenizer:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _check_room(lm: LanguageModel, prompt_tokens: int, response_tokens: int) -> None:
+def _rendered(lm: LanguageModel, task: ContextTask, response_tokens: int) -> Prompt:
+    """The task's prompt; raises PromptTooLong where it leaves no room for so many tokens of response."""
+    if response_tokens >= lm.max_length:
+        raise PromptTooLong(
+            f"{response_tokens:,} tokens are asked for the response, but {lm.name} takes {lm.max_length:,} of prompt and "
+            "response together; ask for a shorter response."
+        )
+    texts = [task.context, *(d.text for d in task.documents), *(turn.content for turn in task.history)]
+    size = max((len(text) for text in texts if isinstance(text, str)), default=0)
+    if size > LONGEST_TOKEN * lm.max_length:  # counted plainly first: with care, so long a text takes minutes
+        text = without_surrogates("\n".join(texts))
+        count = len(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        _check_room(lm, count, response_tokens, len(text))
+    prompt = render(lm.tokenizer, task)
+    _check_room(lm, len(prompt.ids), response_tokens, len(prompt.text))
+    return prompt
+
+
+def _check_room(lm: LanguageModel, prompt_tokens: int, response_tokens: int, characters: int) -> None:
     excess = prompt_tokens + response_tokens - lm.max_length
     if excess > 0:
         raise PromptTooLong(
             f"The prompt has {prompt_tokens:,} tokens and {response_tokens:,} are kept for the response: {excess:,} more "
-            f"than the {lm.max_length:,} that {lm.name} takes; cut about {excess * 4:,} characters from the context"
+            f"than the {lm.max_length:,} that {lm.name} takes; cut about "
+            f"{_characters(excess, characters, prompt_tokens):,} characters from the context"
             + (" or ask for a shorter response." if response_tokens > 1 else ".")
         )
 
 
-def _picker(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:
-    if temperature <= 0:
+def _characters(tokens: int, characters: int, of_tokens: int) -> int:
+    """About how many characters so many tokens are, in a text of so many characters and tokens."""
+    return min(characters, -(-tokens * characters // max(1, of_tokens)))
+
+
+def _read_most(
+    lm: LanguageModel,
+    ids: Tensor,
+    cache: DynamicCache,
+    on_prompt: Callable[[int, int], None] | None,
+    cancel: threading.Event | None,
+) -> Tensor:
+    """Read a long prompt into the cache piece by piece, all but its last piece, which is returned."""
+    total = ids.shape[1]
+    for start in range(0, total - 1, PREFILL):
+        piece = ids[:, start : start + PREFILL]
+        if start + PREFILL >= total or (cancel is not None and cancel.is_set()):
+            break
+        lm.model(piece, past_key_values=cache, use_cache=True, **last_logits(lm, 1, piece.shape[1]))
+        if on_prompt is not None:
+            on_prompt(start + PREFILL, total)
+    return ids[:, start:]
+
+
+def _picker(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:
+    """What chooses a token from logits float32 (vocabulary,). Raises At2Error for settings that cannot be."""
+    if max_new_tokens < 1:
+        raise At2Error(f"max_new_tokens is {max_new_tokens}; ask for at least one token.")
+    if not (math.isfinite(temperature) and temperature >= 0) or not 0 < top_p <= 1:
+        raise At2Error(
+            f"Sampling needs a temperature of 0 or more and a top_p above 0 and up to 1, not {temperature} and {top_p}."
+        )
+    if not -(1 << 63) <= seed < 1 << 63:
+        raise At2Error(f"The seed {seed} has more than 64 bits; choose a smaller one.")
+    if temperature < COLD:
         return lambda logits: int(logits.argmax())
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,15 +1,15 @@
-"""Fetch a model of the hub: only what cannot run code, with progress, and stoppable."""
+"""Fetch a model of the hub, or an estimator: only what cannot run code, with progress, and stoppable."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .conversion import Progress
-from .errors import ModelNotAvailable
+from .errors import EstimatorFileError, ModelNotAvailable
 
 
 def fetch_hub_model(hub_id: str, progress: Progress) -> Path:
@@ -37,6 +37,41 @@ def fetch_hub_model(hub_id: str, progress: Progress) -> Path:
             f"The model {hub_id!r} is neither in the hub's cache on this computer nor could it be downloaded "
             f"({type(failed.__cause__).__name__}); check the name, the connection and, for a gated model, your access."
         ) from failed.__cause__
+
+
+def fetch_hub_estimator(hub_id: str, names: Sequence[str], most_bytes: int) -> Path:
+    """The first of the files `names` that a repository of the hub has, in the hub's own cache.
+
+    A file that is there already is taken without a request; one that is too large is not downloaded at all.
+    Raises EstimatorFileError.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+    try:
+        for name in names:
+            with contextlib.suppress(EntryNotFoundError):
+                return Path(hf_hub_download(hub_id, name, local_files_only=True))
+        for name in names:
+            with contextlib.suppress(EntryNotFoundError):
+                size = get_hf_file_metadata(hf_hub_url(hub_id, name)).size
+                if size is None or size > most_bytes:
+                    raise EstimatorFileError(
+                        f"{name} of {hub_id!r} is larger than {most_bytes // 1_000_000} MB, so it is no estimator."
+                    )
+                return Path(hf_hub_download(hub_id, name))
+    except HFValidationError:
+        raise EstimatorFileError(
+            f"{hub_id!r} is neither a file nor a hub id (owner/name) of an estimator."
+        ) from None
+    except EstimatorFileError:
+        raise
+    except Exception as error:  # whatever the connection makes the client raise
+        raise EstimatorFileError(
+            f"The estimator {hub_id!r} is neither in the hub's cache on this computer nor could it be downloaded "
+            f"({type(error).__name__}); check the name and the connection, or give its file."
+        ) from error
+    raise EstimatorFileError(f"{hub_id!r} on the hub has no estimator (none of {', '.join(names)}).")
 
 
 class _DownloadFailed(Exception):

@@ -1,156 +1,204 @@
-"""Learn theta from random ablations: collect once per example, then fit (arXiv 2504.13752, section 3).
+"""Learn theta from random ablations: respond and measure once per example, then fit (arXiv 2504.13752, section 3).
 
-`learn`      collect, fit and save, in a run folder that can be left at any moment and gone on with
-`collect`    one example: a response, ablations of its context, and what every head would have predicted
-`fit`        theta that maximises the mean correlation between prediction and outcome
-
-A prediction is linear in theta, so an example shrinks to its `predictors` (targets, ablations, layers * heads) and
-`outcomes` (targets, ablations): the model is run once, and any number of fits follow in seconds.
+`learn`      everything, in a run folder that can be left at any moment and gone on with
+`respond`    one example's response
+`measure`    its ablations, and what every head would have predicted of them
+`fit_run`    theta and its report from what a run has collected
+`estimate`   what a run will cost, from one real example
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
-import os
+import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .ablation import ablate, outcome, random_keep
 from .attribution import source_features
 from .data import Example
-from .errors import At2Error, Cancelled, EmptyInput, PromptTooLong, ResponseDoesNotFit, RunFolderMismatch
+from .errors import At2Error, Cancelled, EmptyInput, PromptTooLong, ResponseDoesNotFit
 from .estimator import Estimator, save_estimator
-from .generation import Generation, generate, replay
+from .fitting import Collected, FitSettings, choose, fit_reference
+from .generation import Generation, generate, generation_from_ids, replay
 from .models import LanguageModel
 from .prompts import render
+from .runs import Pace, Progress, RunFolder, Settings
 from .sources import cut, split_sentences
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
+Tell = Callable[[str, int, int], None]  # stage, done, total
+STOPPED = "Learning was stopped; it goes on from here with the same folder."
+FIT_COPIES = 4  # predictors, their stack, and what a fit needs beside them
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How examples are collected; a run folder belongs to one of these."""
+class Answered:
+    """What became of one example: the response's ids, and what was collected, or why nothing was."""
 
-    num_ablations: int = 32
-    keep_probability: float = 0.5
-    granularity: str = "token"
-    max_new_tokens: int = 64
-    max_prompt_tokens: int = 1024  # longer examples are skipped, and counted
-    seed: int = 0
+    response_ids: list[int] | None
+    result: Collected | str
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """The reference recipe's numbers; regularisation is chosen on the validation examples."""
-
-    steps: int = 1000
-    learning_rate: float = 1e-3
-    batch_size: int = 512
-    clip_norm: float = 1.0
-    validation_fraction: float = 0.15
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Collected:
-    """One example's share: predictors float32 (targets, ablations, layers, heads), outcomes float32 (targets, ablations)."""
-
-    predictors: np.ndarray
-    outcomes: np.ndarray
+# Takes the examples that are not in the folder yet, in order; gives each back with what became of it, in any order.
+Source = Callable[
+    [Sequence[Example], Settings, RunFolder, threading.Event], Iterator[tuple[Example, Answered]]
+]
 
 
 def learn(
     lm: LanguageModel,
     examples: Sequence[Example],
-    out_dir: str | Path,
+    out_dir: str | Path | RunFolder,
     *,
     settings: Settings = Settings(),
     fit_settings: FitSettings = FitSettings(),
     about: Mapping[str, Any] | None = None,
     max_examples: int | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     cancel: threading.Event | None = None,
+    source: Source | None = None,
 ) -> Estimator:
     """theta for this model, learned from the examples; also saved as `estimator.safetensors` in the run folder.
 
     Goes on where an earlier call with the same folder stopped, with the same result as an undisturbed run. Examples that cannot
-    be used (too long, no response) are counted in the estimator's metadata. max_examples: stop collecting after so many usable
-    ones. about: what goes to the metadata as "data", for instance name and licence.
-    Raises RunFolderMismatch if the folder belongs to another model or other settings, Cancelled when `cancel` is set.
+    be used (too long, no response) are counted in the estimator's metadata. max_examples: the first so many usable ones of a
+    shuffled order. about: what goes to the metadata as "data", for instance name and licence. source: who does the work
+    (`cluster.workers`); this process if left out.
+    Raises RunFolderMismatch if the folder belongs to another model or other settings, Cancelled when `cancel` is set or the
+    folder's stop file appears, At2Error if another process works in the folder or the disk is full.
     """
-    run = open_run(lm, out_dir, settings)
-    report = progress or (lambda stage, done, total: None)
-    total = min(len(examples), max_examples or len(examples))
-    collected: dict[str, Collected] = {}
-    skipped: dict[str, int] = {}
-    for example in _shuffled(examples, settings.seed):
-        if len(collected) >= total:
-            break
-        if cancel is not None and cancel.is_set():
-            raise Cancelled("Learning was stopped; it goes on from here with the same folder.")
-        result = _collect_once(lm, example, run, settings, cancel)
-        if isinstance(result, Collected):
-            collected[example.id] = result
-        else:
-            skipped[result] = skipped.get(result, 0) + 1
-        report("collect", len(collected), total)
-    if not collected:
-        raise At2Error(f"None of the {len(examples)} examples could be used: {skipped or 'there were none'}.")
-    theta, figures = fit_and_validate(list(collected.values()), list(collected), fit_settings, report)
+    run = out_dir if isinstance(out_dir, RunFolder) else RunFolder(out_dir)
+    stop = cancel or threading.Event()
+    with run.working(stop):
+        run.identify(lm.name, lm.fingerprint, str(lm.dtype), settings)
+        run.log("started", model=lm.name, examples=len(examples))
+        with _told(run):
+            order = shuffled(examples, settings.seed)
+            total = min(len(order), max_examples or len(order))
+            collect(order, total, settings, run, source or _here(lm), progress, stop)
+            estimator = fit_run(run, order, total, fit_settings, about, progress, stop, lm=lm)
+            save_estimator(estimator, run.folder / "estimator.safetensors")
+            validation = estimator.metadata["validation"]
+            run.log("done", correlation=validation["correlation"])
+    return estimator
+
+
+def collect(
+    order: Sequence[Example],
+    total: int,
+    settings: Settings,
+    run: RunFolder,
+    source: Source,
+    progress: Tell | None,
+    cancel: threading.Event,
+) -> None:
+    """Collect until the first `total` usable examples of the order are in the folder. Raises Cancelled."""
+    began = time.monotonic()
+    usable = {key for e in order if run.has(key := _key(e))}
+    skipped = {key: reason for e in order if (reason := run.skipped(key := _key(e))) is not None}
+    pace = Pace(run, "collect", min(len(usable), total), total, _counted(skipped), began)
+    while pending := _pending(order, usable, skipped, total):
+        for example, answered in source(pending, settings, run, cancel):
+            key = _key(example)
+            if isinstance(answered.result, str):
+                run.skip(key, answered.result)
+                skipped[key] = answered.result
+            else:
+                c = answered.result
+                run.keep(
+                    key, {"predictors": c.predictors, "outcomes": c.outcomes, "group": np.array(c.group)}
+                )
+                usable.add(key)
+            pace.report(min(len(usable), total), _counted(skipped))
+            if progress is not None:
+                progress("collect", min(len(usable), total), total)
+        if cancel.is_set():
+            raise Cancelled(STOPPED)
+
+
+def fit_run(
+    run: RunFolder,
+    order: Sequence[Example] | None,
+    total: int | None,
+    settings: FitSettings = FitSettings(),
+    about: Mapping[str, Any] | None = None,
+    progress: Tell | None = None,
+    cancel: threading.Event | None = None,
+    *,
+    lm: LanguageModel | None = None,
+    recipe: str = "chosen",
+    name: str = "default",
+) -> Estimator:
+    """theta from what the folder holds, with a report beside it in `fits/NAME`. recipe: "chosen" or "reference".
+
+    order, total: the first `total` collected examples of this order; without an order all of them, by key.
+    Raises At2Error where nothing was collected, Cancelled.
+    """
+    keys = run.keys() if order is None else [key for e in order if run.has(key := _key(e))]
+    keys = keys[:total]
+    if not keys:
+        reasons = "; ".join(f"{count} times {reason}" for reason, count in run.reasons().items())
+        raise At2Error(
+            f"None of the examples can be used ({reasons or 'there were none'}); nothing can be learned from them."
+        )
+    collected = _load(run, keys, {_key(e): e.group for e in order or ()})
+    pace = Pace(run, "fit", 0, settings.steps, run.reasons(), time.monotonic())
+
+    def tell(stage: str, done: int, of: int) -> None:
+        if done % 20 == 0 or done == of:
+            pace.report(min(settings.steps, done if stage == "fit" else settings.steps), run.reasons())
+        if progress is not None:
+            progress(stage, done, of)
+
+    chosen = choose(collected, settings, tell, cancel)
+    theta, deviation, report = chosen.theta, chosen.deviation, chosen.report
+    if recipe == "reference":
+        theta = fit_reference(collected, settings)
+        report = {
+            **report,
+            "recipe": "reference: all examples, no validation; the figures are those of the chosen fit",
+        }
+    belongs = run.read("run.json") or {}
+    targets = int(sum(len(c.outcomes) for c in collected))
+    shown = {k: v for k, v in report.items() if k not in ("candidates", "history", "fit")}
     estimator = Estimator(
         theta=theta,
-        name=f"AT2 for {lm.name}",
-        model=lm.name,
-        model_fingerprint=lm.fingerprint,
+        name=f"AT2 for {belongs.get('model', '')}",
+        model=str(belongs.get("model", "")),
+        model_fingerprint=str(belongs.get("fingerprint", "")) if lm is None else lm.fingerprint,
         metadata={
             "method": "AT2 (arXiv 2504.13752)",
             "data": dict(about or {}),
             "examples": len(collected),
-            "targets": int(sum(len(c.outcomes) for c in collected.values())),
-            "skipped": skipped,
-            "settings": asdict(settings),
-            "fit": asdict(fit_settings),
-            "validation": figures,
+            "targets": targets,
+            "skipped": run.reasons(),
+            "settings": {k: v for k, v in belongs.items() if k in Settings.__dataclass_fields__},
+            "fit": asdict(settings),
+            "validation": shown,
             "date": datetime.date.today().isoformat(),
         },
+        deviation=deviation,
     )
-    save_estimator(estimator, Path(out_dir) / "estimator.safetensors")
+    run.write(f"fits/{name}/report.json", {"examples": len(collected), "targets": targets, **report})
+    save_estimator(estimator, run.folder / "fits" / name / "estimator.safetensors")
     return estimator
 
 
-def open_run(lm: LanguageModel, out_dir: str | Path, settings: Settings) -> Path:
-    """The run folder, made or checked to belong to this model and these settings."""
-    folder = Path(out_dir)
-    (folder / "examples").mkdir(parents=True, exist_ok=True)
-    wanted = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": str(lm.dtype), **asdict(settings)}
-    path = folder / "run.json"
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        if differing:
-            key = differing[0]
-            raise RunFolderMismatch(
-                f"The run folder {folder} was made with {key} {found.get(key)!r}, not {wanted[key]!r}; choose another folder "
-                "or the old setting."
-            )
-    else:
-        _write_whole(path, json.dumps(wanted, indent=1).encode())
-    return folder
+# -------------------------------------------------------------------------------------------------- one example
 
 
-def collect(
+def respond(
     lm: LanguageModel, example: Example, settings: Settings, cancel: threading.Event | None = None
-) -> Collected | str:
-    """One example's predictors and outcomes, or the reason why it has none."""
+) -> list[int] | str:
+    """Ids of the example's response, made by the model or given; or the reason why it has none. Raises Cancelled."""
     try:
         if len(render(lm.tokenizer, example.task).ids) > settings.max_prompt_tokens:
             return "prompt longer than max_prompt_tokens"
@@ -158,17 +206,39 @@ def collect(
             gen = generate(lm, example.task, max_new_tokens=settings.max_new_tokens, cancel=cancel)
         else:
             gen = replay(lm, example.task, example.response)
-    except (EmptyInput, PromptTooLong, ResponseDoesNotFit) as error:
-        return type(error).__name__
+    except EmptyInput:
+        return "no context or no query"
+    except PromptTooLong:
+        return "prompt longer than the model takes"
+    except ResponseDoesNotFit:
+        return "given response empty or too long"
     if cancel is not None and cancel.is_set():
-        raise Cancelled("Learning was stopped; it goes on from here with the same folder.")
+        raise Cancelled(STOPPED)
+    return gen.response_ids or "no response"
+
+
+def measure(
+    lm: LanguageModel,
+    example: Example,
+    response_ids: Sequence[int],
+    settings: Settings,
+    cancel: threading.Event | None = None,
+) -> Collected | str:
+    """What random ablations do to the response, and each head's predictions; or the reason why there are none.
+
+    The response is read again from its ids, so that an interrupted example ends with the same numbers. Raises Cancelled.
+    """
+    gen = generation_from_ids(lm, example.task, response_ids)
     targets = response_targets(gen)
     sources = cut(gen.rendered, settings.granularity)
     if not targets or len(sources) < 2:
         return "no response" if not targets else "fewer than two sources"
     rng = np.random.default_rng([settings.seed, example.seed])
     keep = random_keep(settings.num_ablations, len(sources), rng, settings.keep_probability)
-    logit_probs = ablate(lm, gen, sources, keep, cancel=cancel)
+    try:
+        logit_probs = ablate(lm, gen, sources, keep, cancel=cancel)
+    except Cancelled:
+        raise Cancelled(STOPPED) from None
     features = source_features(lm, gen, sources, targets)  # (layers, heads, targets, sources)
     signs = torch.from_numpy(2 * keep.astype(np.float32) - 1).to(features.device)
     predictors = torch.einsum("ms,lhgs->gmlh", signs, features).cpu().numpy()
@@ -176,7 +246,7 @@ def collect(
     usable = np.isfinite(outcomes).all(axis=1) & (outcomes.std(axis=1) > 1e-6)
     if not usable.any():
         return "ablations change nothing"
-    return Collected(predictors[usable], outcomes[usable])
+    return Collected(predictors[usable], outcomes[usable], example.group)
 
 
 def response_targets(gen: Generation) -> list[slice]:
@@ -190,162 +260,181 @@ def response_targets(gen: Generation) -> list[slice]:
     return targets
 
 
-def fit_and_validate(
-    collected: Sequence[Collected], names: Sequence[str], settings: FitSettings, report: Progress
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """theta float32 (layers, heads), L1-normalised, and the figures that chose it.
-
-    The reference fit and a non-negative one, each shrunk to the uniform theta by several amounts, are compared on held-out
-    examples; the best is refitted on all of them.
-    """
-    train, held = _split(len(collected), settings)
-    if not len(held):
-        train = held = np.arange(len(collected))
-    candidates = []
-    for nonnegative in (False, True):
-        theta, best_step = fit(
-            [collected[i] for i in train], settings, nonnegative, [collected[i] for i in held]
-        )
-        for shrinkage in (0.0, 0.1, 0.25, 0.5, 0.75):
-            shrunk = shrink(theta, shrinkage)
-            score = mean_correlation(shrunk, [collected[i] for i in held])
-            candidates.append(
-                (
-                    score,
-                    nonnegative,
-                    shrinkage,
-                    best_step,
-                    mean_correlation(shrunk, [collected[i] for i in train]),
-                )
-            )
-        report("fit", len(candidates), 11)
-    score, nonnegative, shrinkage, steps, train_score = max(candidates, key=lambda c: c[0])
-    final, _ = fit(collected, FitSettings(**{**asdict(settings), "steps": max(1, steps)}), nonnegative)
-    report("fit", 11, 11)
-    uniform = np.full_like(final, 1 / final.size)
-    return shrink(final, shrinkage), {
-        "correlation": round(score, 4),
-        "correlation_training": round(train_score, 4),
-        "correlation_average_attention": round(mean_correlation(uniform, [collected[i] for i in held]), 4),
-        "examples_training": len(train),
-        "examples_validation": len(held),
-        "nonnegative": nonnegative,
-        "shrinkage": shrinkage,
-        "steps": steps,
-        "candidates": [
-            {"correlation": round(c, 4), "nonnegative": n, "shrinkage": s, "steps": t}
-            for c, n, s, t, _ in candidates
-        ],
-    }
-
-
-def fit(
-    collected: Sequence[Collected],
-    settings: FitSettings,
-    nonnegative: bool = False,
-    validation: Sequence[Collected] = (),
-) -> tuple[np.ndarray, int]:
-    """theta float32 (layers, heads) and the step it is from: Adam on the negative mean Pearson correlation.
-
-    theta starts uniform. With validation examples the step that suits them best is returned, else the last.
-    """
-    shape = collected[0].predictors.shape[2:]
-    predictors, outcomes = _stack(collected)
-    held = _stack(validation) if validation else None
-    generator = torch.Generator().manual_seed(settings.seed)
-    theta = torch.full((predictors.shape[-1],), 1 / predictors.shape[-1], requires_grad=True)
-    optimizer = torch.optim.Adam([theta], lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    best, best_score, best_step = theta.detach().clone(), -np.inf, 0
-    for step in range(1, settings.steps + 1):
-        rows = torch.randperm(len(outcomes), generator=generator)[: settings.batch_size]
-        loss = -correlation(predictors[rows] @ theta, outcomes[rows]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([theta], settings.clip_norm)
-        optimizer.step()
-        schedule.step()
-        if nonnegative:
-            with torch.no_grad():
-                theta.clamp_(min=0)
-        if held is not None and (step % 20 == 0 or step == settings.steps):
-            with torch.no_grad():
-                score = float(correlation(held[0] @ theta, held[1]).mean())
-            if score > best_score:
-                best, best_score, best_step = theta.detach().clone(), score, step
-    chosen, step = (best, best_step) if held is not None else (theta.detach(), settings.steps)
-    return _normalised(chosen.reshape(shape).numpy()), step
-
-
-def shrink(theta: np.ndarray, amount: float) -> np.ndarray:
-    """theta moved towards the uniform one by `amount` (0: unchanged, 1: average attention), L1-normalised."""
-    return _normalised((1 - amount) * theta + amount * np.full_like(theta, 1 / theta.size))
-
-
-def mean_correlation(theta: np.ndarray, collected: Sequence[Collected]) -> float:
-    """Mean Pearson correlation between prediction and outcome over all targets."""
-    predictors, outcomes = _stack(collected)
-    return float(correlation(predictors @ torch.from_numpy(theta.reshape(-1)), outcomes).mean())
-
-
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation along the last axis; 0 where one side is constant."""
-    a = a - a.mean(dim=-1, keepdim=True)
-    b = b - b.mean(dim=-1, keepdim=True)
-    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=1e-12)
-
-
-def _normalised(theta: np.ndarray) -> np.ndarray:
-    return (theta / max(float(np.abs(theta).sum()), 1e-12)).astype(np.float32)
-
-
-def _stack(collected: Sequence[Collected]) -> tuple[Tensor, Tensor]:
-    """predictors (all targets, ablations, layers * heads) and outcomes (all targets, ablations)."""
-    predictors = np.concatenate([c.predictors for c in collected])
-    outcomes = np.concatenate([c.outcomes for c in collected])
-    return torch.from_numpy(predictors.reshape(*outcomes.shape, -1)), torch.from_numpy(outcomes)
-
-
-def _split(count: int, settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng(settings.seed).permutation(count)
-    held = round(count * settings.validation_fraction)
-    return order[held:], order[:held]
-
-
-def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The order in which a run takes its examples."""
     return [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))]
 
 
-def _collect_once(
-    lm: LanguageModel, example: Example, run: Path, settings: Settings, cancel: threading.Event | None
-) -> Collected | str:
-    """From the run folder if it is there, else collected and put there whole."""
-    stem = run / "examples" / f"{example.seed:08x}"
-    done, skipped = stem.with_suffix(".npz"), stem.with_suffix(".skipped")
-    if skipped.is_file():
-        return skipped.read_text(encoding="utf-8")
-    if done.is_file():
-        with np.load(done, allow_pickle=False) as arrays:
-            return Collected(arrays["predictors"], arrays["outcomes"])
-    result = collect(lm, example, settings, cancel)
-    if isinstance(result, str):
-        _write_whole(skipped, result.encode())
-        return result
-    part = stem.with_suffix(".part.npz")
-    np.savez(part, predictors=result.predictors, outcomes=result.outcomes)
-    _sync(part)
-    part.replace(done)
-    return result
+# -------------------------------------------------------------------------------------------------- cost
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """A reader, or the next start after a crash, sees the old file or the new one, never half."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(content)
-    _sync(part)
-    part.replace(path)
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need. examples: how many will be collected; skipped: how many prompts are too long or empty.
+
+    disk_mb, memory_mb: of the folder, and of a fit, beside the model. free_mb: on the folder's disk. seconds: on this machine,
+    as busy as it is.
+    """
+
+    examples: int
+    skipped: int
+    seconds: float
+    disk_mb: float
+    memory_mb: float
+    free_mb: float
 
 
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+def estimate(
+    lm: LanguageModel,
+    examples: Sequence[Example],
+    out_dir: str | Path,
+    settings: Settings = Settings(),
+    max_examples: int | None = None,
+    sample: int = 200,
+) -> Estimate:
+    """Cost of a run, from the lengths of up to `sample` prompts and one real example of middling length, done and thrown away.
+
+    Raises At2Error where none of the sampled examples can be used.
+    """
+    order = shuffled(examples, settings.seed)[:sample]
+    lengths = {i: n for i, e in enumerate(order) if (n := _prompt_tokens(lm, e, settings)) is not None}
+    share = len(lengths) / max(1, len(order))
+    if not lengths:
+        raise At2Error(
+            "None of the examples can be used: their prompts are empty, or longer than the run allows."
+        )
+    total = min(round(share * len(examples)), max_examples or len(examples))
+    for middling in sorted(lengths, key=lambda i: abs(lengths[i] - np.median(list(lengths.values()))))[:5]:
+        began = time.perf_counter()
+        ids = respond(lm, order[middling], settings)
+        result = ids if isinstance(ids, str) else measure(lm, order[middling], ids, settings)
+        if isinstance(result, Collected):
+            seconds = time.perf_counter() - began
+            break
+    else:
+        raise At2Error("None of five examples of middling length gave a response that ablations change.")
+    work = np.mean([lengths[i] + settings.max_new_tokens for i in lengths])
+    example_mb = (result.predictors.nbytes + result.outcomes.nbytes) / 1e6
+    return Estimate(
+        examples=total,
+        skipped=len(examples) - round(share * len(examples)),
+        seconds=float(total * seconds * work / (lengths[middling] + settings.max_new_tokens)),
+        disk_mb=total * (example_mb + 0.005),
+        memory_mb=total * example_mb * FIT_COPIES,
+        free_mb=shutil.disk_usage(_existing(Path(out_dir))).free / 1e6,
+    )
+
+
+def _prompt_tokens(lm: LanguageModel, example: Example, settings: Settings) -> int | None:
+    try:
+        length = len(render(lm.tokenizer, example.task).ids)
+    except (EmptyInput, PromptTooLong):
+        return None
+    return (
+        length if length <= min(settings.max_prompt_tokens, lm.max_length - settings.max_new_tokens) else None
+    )
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+# -------------------------------------------------------------------------------------------------- inside
+
+
+def _here(lm: LanguageModel) -> Source:
+    """The work done by this process, one example after the other; a response is kept before its ablations begin."""
+
+    def work(
+        pending: Sequence[Example], settings: Settings, run: RunFolder, cancel: threading.Event
+    ) -> Iterator[tuple[Example, Answered]]:
+        for example in pending:
+            if cancel.is_set():
+                raise Cancelled(STOPPED)
+            ids: list[int] | str | None = run.response(_key(example))
+            if ids is None:
+                ids = respond(lm, example, settings, cancel)
+                if not isinstance(ids, str):
+                    run.keep_response(_key(example), ids)
+            if isinstance(ids, str):
+                yield example, Answered(None, ids)
+            else:
+                yield example, Answered(ids, measure(lm, example, ids, settings, cancel))
+
+    return work
+
+
+def _pending(
+    order: Sequence[Example], usable: set[str], skipped: Mapping[str, str], total: int
+) -> list[Example]:
+    """What is missing among the first examples of the order that may fill the total, given what was skipped so far."""
+    wanted: list[Example] = []
+    taken = 0
+    for example in order:
+        key = _key(example)
+        if taken >= total:
+            break
+        if key in skipped:
+            continue
+        taken += 1
+        if key not in usable:
+            wanted.append(example)
+    return wanted
+
+
+def _key(example: Example) -> str:
+    return f"{example.seed:08x}"
+
+
+def _counted(skipped: Mapping[str, str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for reason in skipped.values():
+        counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _load(run: RunFolder, keys: Sequence[str], groups: Mapping[str, str]) -> list[Collected]:
+    collected = []
+    for key in keys:
+        arrays = run.arrays(key)
+        if arrays is not None:
+            group = str(arrays["group"]) if "group" in arrays else groups.get(key, "")
+            collected.append(Collected(arrays["predictors"], arrays["outcomes"], group))
+    if not collected:
+        raise At2Error(
+            f"The collected examples in {run.folder} are damaged; start again to collect them anew."
+        )
+    return collected
+
+
+@contextlib.contextmanager
+def _told(run: RunFolder) -> Iterator[None]:
+    """Whatever ends the work, the folder says so."""
+
+    def end(state: str, message: str) -> None:
+        last = run.progress()
+        run.tell(
+            Progress(
+                **{
+                    **asdict(last),
+                    "state": state,
+                    "message": message,
+                    "seconds_left": None,
+                    "disk_mb": run.disk_mb(),
+                }
+            )
+        )
+        run.log(state, message=message)
+
+    try:
+        yield
+    except Cancelled as stopped:
+        end("paused", str(stopped))
+        raise
+    except BaseException as error:
+        with contextlib.suppress(At2Error):  # a full disk takes no message either
+            end("failed", str(error) if isinstance(error, At2Error) else f"{type(error).__name__}: {error}")
+        raise
+    end("done", "")

@@ -67,18 +67,20 @@ def load_model(
 ) -> LanguageModel:
     """The LanguageModel called `name`: of the catalogue, a hub id, a local folder or a .gguf file.
 
-    device "auto" is CUDA where there is one, else the CPU; "mps" is used on request. dtype "auto" is bfloat16 where
+    device "auto" is CUDA where there is one, else the CPU; "mps" is used on request; "split" spreads a model that is too large
+    for one GPU over all there are, and the rest over the CPU (accelerate). dtype "auto" is bfloat16 where
     the device computes it natively, else float32. `progress(stage, done, total)` is called from this thread; an
     exception raised in it cancels.
     """
     report = progress or (lambda stage, done, total: None)
-    chosen_device = _device(device)
+    split = device == "split"
+    chosen_device = _device("auto" if split else device)
     chosen_dtype = _dtype(dtype, chosen_device)
     with _quiet_transformers():
         folder = _folder(str(name), Path(cache_dir) if cache_dir else default_cache_dir(), report)
         report("load", 0, 1)
-        model, tokenizer = _load(folder, str(name), chosen_dtype)
-    model = model.to(chosen_device).eval().requires_grad_(False)
+        model, tokenizer = _load(folder, str(name), chosen_dtype, split)
+    model = (model if split else model.to(chosen_device)).eval().requires_grad_(False)
     _fill_missing_tokens(model, tokenizer)
     config = model.config.get_text_config()
     lm = LanguageModel(
@@ -88,7 +90,7 @@ def load_model(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_attention_heads,
         max_length=_max_length(config, tokenizer),
-        device=chosen_device,
+        device=model.get_input_embeddings().weight.device,
         dtype=chosen_dtype,
         fingerprint=_fingerprint(folder),
     )
@@ -112,7 +114,7 @@ def _folder(name: str, cache_dir: Path, progress: Progress) -> Path:
     return fetch_hub_model(name, progress)
 
 
-def _load(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
+def _load(folder: Path, name: str, dtype: Any, split: bool) -> tuple[Any, Any]:
     """(model, tokenizer) of a folder; refuses a folder whose weights are missing, incomplete or pickled."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -126,7 +128,12 @@ def _load(folder: Path, name: str, dtype: Any) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            device_map="auto" if split else None,
+            **local,
         )
     except Exception as error:  # whatever a stranger's folder makes transformers raise
         detail = str(error).strip().splitlines()
@@ -154,7 +161,7 @@ def _device(device: str) -> Any:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelNotAvailable(
-            f'The device {device!r} is not usable here; "auto", "cpu", "cuda" and "mps" are known.'
+            f'The device {device!r} is not usable here; "auto", "cpu", "cuda", "mps" and "split" are known.'
         ) from error
     return chosen
 

@@ -11,6 +11,7 @@ are known exactly, and nothing that a template does to a message (trimming, sear
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -170,11 +171,14 @@ def _messages(task: ContextTask) -> tuple[list[Message], list[Field]]:
 
 
 def _stand_ins(texts: list[str]) -> list[str]:
-    """One unique word per field that occurs in none of the texts. Plain ASCII: no template escapes or trims it."""
-    number = 0
-    while any(f"field{number}x" in text for text in texts):
-        number += 1
-    return [f"field{number}x{i:06d}z" for i in range(len(texts))]
+    """One unique word per field that occurs in none of the texts. Plain ASCII: no template escapes or trims it.
+
+    The words are the same for the same texts; a text that guesses one only makes the search go on from its own digest.
+    """
+    seed = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    while any(f"field{seed}x" in text for text in texts):
+        seed = hashlib.sha256(seed.encode()).hexdigest()[:16]
+    return [f"field{seed}x{i:06d}z" for i in range(len(texts))]
 
 
 def _content(pieces: Iterable[str | int], stand_ins: list[str]) -> str:

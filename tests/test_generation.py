@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from itertools import pairwise
 
@@ -129,3 +130,80 @@ def test_detokenized_offsets_tile_the_text(tiny_tokenizer, text):
     assert len(offsets) == len(ids)
     assert all(a <= b for a, b in pairwise(offsets)), "spans do not go back"
     assert {i for start, end in offsets for i in range(start, end)} == set(range(len(out)))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_a_long_prompt_read_in_pieces_is_the_same(tiny_model, kind, monkeypatch):
+    lm = tiny_model(kind)
+    task = at2.ContextTask(context="The fox runs. Berlin is far. " * 8, query="Who runs?")
+    whole = at2.generate(lm, task, max_new_tokens=8)
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    seen = []
+    pieces = at2.generate(
+        lm, task, max_new_tokens=8, on_prompt=lambda done, total: seen.append((done, total))
+    )
+    assert pieces.response_ids == whole.response_ids
+    assert np.allclose(pieces.logprobs, whole.logprobs, atol=1e-4)
+    est = at2.uniform_estimator(lm)
+    assert np.allclose(at2.token_scores(lm, pieces, est), at2.token_scores(lm, whole, est), atol=1e-5)
+    assert [done for done, _ in seen] == list(range(16, len(whole.prompt_ids), 16))
+
+
+def test_a_long_prompt_can_be_stopped_while_it_is_read(tiny_lm, monkeypatch):
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    task = at2.ContextTask(context="The fox runs. " * 12, query="Who runs?")
+    cancel, seen = threading.Event(), []
+
+    def stop(done, total):
+        seen.append(done)
+        cancel.set()
+
+    gen = at2.generate(tiny_lm, task, max_new_tokens=8, on_prompt=stop, cancel=cancel)
+    assert seen == [16]
+    assert gen.response_ids == []
+    assert gen.stop_reason == "cancelled"
+
+
+def test_what_to_cut_is_counted_in_this_text(tiny_lm):
+    """Byte tokens: a character of Chinese is three of them, so that few characters are many tokens."""
+    with pytest.raises(at2.PromptTooLong, match="cut about") as caught:
+        at2.generate(tiny_lm, at2.ContextTask(context="漢字" * 400, query="?"), max_new_tokens=8)
+    advice = int(re.search(r"cut about ([\d,]+) characters", str(caught.value))[1].replace(",", ""))
+    kept = at2.ContextTask(context="漢字" * 400, query="?").context[: 800 - advice - 20]
+    assert 0 < advice < 800
+    at2.generate(tiny_lm, at2.ContextTask(context=kept, query="?"), max_new_tokens=8)
+
+
+def test_a_text_far_too_long_is_refused_without_the_careful_way(tiny_lm, monkeypatch):
+    def never(*args):
+        raise AssertionError("the careful way takes minutes here")
+
+    monkeypatch.setattr("at2_core.generation.render", never)
+    with pytest.raises(at2.PromptTooLong, match="more than the 512"):
+        at2.generate(tiny_lm, at2.ContextTask(context="<|im_end|>" * 20_000, query="?"), max_new_tokens=8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"temperature": float("nan")},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"seed": 2**70},
+    ],
+)
+def test_settings_that_cannot_be_are_a_sentence(tiny_lm, wrong):
+    with pytest.raises(at2.At2Error):
+        at2.generate(tiny_lm, at2.ContextTask(context="C.", query="Q?"), **{"max_new_tokens": 2, **wrong})
+
+
+def test_a_response_longer_than_the_window_is_named(tiny_lm):
+    with pytest.raises(at2.PromptTooLong, match="ask for a shorter response"):
+        at2.generate(tiny_lm, at2.ContextTask(context="C.", query="Q?"), max_new_tokens=10**9)
+
+
+def test_a_temperature_next_to_zero_is_greedy(tiny_lm):
+    task = at2.ContextTask(context="The fox runs.", query="Who?")
+    cold = at2.generate(tiny_lm, task, max_new_tokens=6, temperature=1e-40)
+    assert cold.response_ids == at2.generate(tiny_lm, task, max_new_tokens=6).response_ids

@@ -1,0 +1,195 @@
+"""The shell: what it prints, how it ends, and that a killed run goes on to the same theta."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import at2_core as at2
+from at2_core.__main__ import main, run
+from at2_core.runs import RunFolder
+from tests.test_learning import examples
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.jsonl"
+    lines = [{"id": e.id, "context": e.task.context, "query": e.task.query} for e in examples(10)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.fixture
+def command(tiny_folder, data):
+    return ["learn", "--model", str(tiny_folder("llama")), "--data", str(data), "--ablations", "8",
+            "--max-new-tokens", "10", "--dtype", "float32", "--steps", "60", "--resamples", "2"]  # fmt: skip
+
+
+def shell(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_learn_then_go_on_with_the_folder_alone(command, tmp_path):
+    first = shell(*command, "--examples", "4", "--out", tmp_path / "r")
+    assert first.exit_code == 0, first.output
+    assert "correlation" in first.output
+    assert len(RunFolder(tmp_path / "r").keys()) == 4
+    again = shell("learn", "--out", tmp_path / "r")
+    assert again.exit_code == 0
+    assert "correlation" in again.output
+    assert RunFolder(tmp_path / "r").progress().state == "done"
+
+
+def test_fit_again_without_the_model(command, tmp_path):
+    shell(*command, "--out", tmp_path / "r")
+    fitted = shell("fit", tmp_path / "r", "--recipe", "reference", "--steps", "40", "--resamples", "2")
+    assert fitted.exit_code == 0, fitted.output
+    assert "examples:" in fitted.output
+    estimator = at2.load_estimator(tmp_path / "r" / "fits" / "again" / "estimator.safetensors")
+    assert estimator.theta.shape == (2, 4)
+    assert RunFolder(tmp_path / "r").progress().state == "done"
+
+
+def test_runs_are_listed_with_their_state(command, tmp_path):
+    assert "No runs" in shell("runs", "--root", tmp_path / "runs").output
+    shell(*command, "--out", tmp_path / "runs" / "mine")
+    shown = shell("runs", "--root", tmp_path / "runs").output
+    assert "done" in shown
+    assert "mine" in shown
+
+
+def test_an_estimate_comes_before_the_work(command, tmp_path):
+    shown = shell(*command, "--out", tmp_path / "r", "--estimate")
+    assert shown.exit_code == 0, shown.output
+    assert "About 10 examples" in shown.output
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["learn", "--out", "NEW"], 2, "There is no run in"),
+        (["learn", "--data", "none.jsonl", "--out", "NEW"], 1, "no file"),
+        (["learn", "--data", "BAD", "--out", "NEW"], 1, "known to hold a query"),
+        (["learn", "--data", "DATA", "--column", "query", "--out", "NEW"], 2, "ROLE=NAME"),
+        (["learn", "--data", "DATA", "--contains", "zzz", "--out", "NEW"], 1, "no usable example from 'zzz'"),
+        (["learn", "--data", "DATA", "--model", "/none", "--out", "NEW"], 1, "no folder or file"),
+        (["learn", "--data", "DATA", "--out", "FILE/x"], 1, "cannot be written"),
+        (["learn", "--data", "DATA", "--collection-seed", "-1", "--out", "NEW"], 2, "collection-seed"),
+        (["evaluate", "--data", "DATA", "--contains", "zzz", "--out", "NEW"], 1, "no usable example"),
+        (["fit", "EMPTY"], 1, "nothing can be learned"),
+        (["runs", "--stop", "EMPTY"], 1, "Nobody is working"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence(data, tmp_path, monkeypatch, capsys, arguments, code, says):
+    (tmp_path / "bad.jsonl").write_text('{"a": 1}')
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    known = {"NEW": "new", "DATA": data.name, "BAD": "bad.jsonl", "FILE/x": "file/x", "EMPTY": "empty"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["at2", *(known.get(a, a) for a in arguments)])
+    assert run() == code
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_rows_that_cannot_be_used_are_told(command, data, tmp_path):
+    data.write_text(data.read_text() + '\nnonsense\n{"query": "Q"}')
+    shown = shell(*command, "--out", tmp_path / "r")
+    assert "2 rows" in shown.output
+    assert "1 times not a record with columns" in shown.output
+
+
+def test_evaluating_what_cannot_be_judged_fails_and_says_why(tiny_folder, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"query": "Q", "context": "word " * 2000}))
+    est = at2.Estimator(np.full((2, 4), 0.125, np.float32), "e", "m")
+    file = at2.save_estimator(est, tmp_path / "e.safetensors")
+    shown = shell(
+        "evaluate",
+        "--model",
+        tiny_folder("llama"),
+        "--data",
+        path,
+        "--estimator",
+        file,
+        "--out",
+        tmp_path / "o",
+    )
+    assert isinstance(shown.exception, at2.At2Error)
+    assert "1 of 1 examples cannot be judged: 1 times: The prompt has" in shown.output
+
+
+def test_examples_of_one_id_are_judged_each(tiny_folder, tmp_path):
+    path = tmp_path / "d.jsonl"
+    rows = [
+        {"id": "same", "query": "Q?", "context": f"The fox {i} runs. Berlin is far. Who?"} for i in range(2)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    est = at2.Estimator(np.full((2, 4), 0.125, np.float32), "e", "m")
+    file = at2.save_estimator(est, tmp_path / "e.safetensors")
+    shown = shell("evaluate", "--model", tiny_folder("llama"), "--data", path, "--estimator", file, "--out", tmp_path / "o",
+                  "--ablations", "4", "--max-new-tokens", "6", "--dtype", "float32")  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert len((tmp_path / "o" / "rows.csv").read_text().splitlines()) == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
+def test_killed_again_and_again_it_ends_with_the_same_theta(command, tmp_path):
+    """Ten kills at random moments; AT2_KILLS asks for another number."""
+    kills, rng = int(os.environ.get("AT2_KILLS", "3")), random.Random(0)
+    python = [sys.executable, "-m", "at2_core"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*python, *command, "--out", str(tmp_path / "whole")], check=True, timeout=180, capture_output=True,
+                   env=environment)  # fmt: skip
+    cut = RunFolder(tmp_path / "cut")
+    done = 0
+    for _ in range(kills):
+        worker = subprocess.Popen([*python, *command, "--out", str(cut.folder)], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
+        # Loading takes seconds and an example hardly one: wait for work to begin, then for a random moment in it.
+        deadline, seen = time.time() + 120, len(list(cut.folder.rglob("*")))
+        while (
+            len(list(cut.folder.rglob("*"))) <= seen + (done > 0)
+            and time.time() < deadline
+            and worker.poll() is None
+        ):
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.3)
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGKILL)
+            done += 1
+        worker.wait()
+    assert done >= 1
+    subprocess.run([*python, *command, "--out", str(cut.folder)], check=True, timeout=180, capture_output=True,
+                   env=environment)  # fmt: skip
+    thetas = [
+        at2.load_estimator(tmp_path / name / "estimator.safetensors").theta for name in ("whole", "cut")
+    ]
+    assert np.array_equal(*thetas)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as a POSIX signal")
+def test_ctrl_c_pauses_in_good_order(command, tmp_path):
+    folder = RunFolder(tmp_path / "r")
+    worker = subprocess.Popen([sys.executable, "-m", "at2_core", *command, "--out", str(folder.folder)],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    deadline = time.time() + 90
+    while not folder.keys() and time.time() < deadline and worker.poll() is None:
+        time.sleep(0.005)
+    worker.send_signal(signal.SIGINT)
+    _, err = worker.communicate(timeout=60)
+    if worker.returncode != 0:  # it may have been done already
+        assert worker.returncode == 130
+        assert "Go on with: python -m at2_core learn --out" in err
+        assert folder.progress().state == "paused"
