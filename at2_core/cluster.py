@@ -21,6 +21,7 @@ from .learning import STOPPED, Answered, Source
 from .runs import Request, RunFolder, Settings
 
 ATTEMPTS = 3  # deaths of its worker after which an example is skipped: it is the likely cause
+CONNECT_SECONDS = 5.0
 POLL = 0.5  # seconds between two looks whether to stop
 PATIENCE = 120.0  # seconds without any worker coming up
 
@@ -174,6 +175,13 @@ def _connect(ray: Any, address: str) -> None:
         "log_to_driver": False,
         "logging_level": "ERROR",
     }
+    missing = At2Error(f"There is no Ray cluster at {address!r}; start one with: ray start --head")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError:
+            raise missing from None
     if address == "local":
         options["include_dashboard"] = False
     else:
@@ -181,6 +189,4 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise At2Error(
-            f"There is no Ray cluster at {address!r} ({type(error).__name__}); start one with: ray start --head"
-        ) from error
+        raise missing from error

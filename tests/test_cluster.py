@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -113,12 +114,21 @@ def test_a_run_begun_alone_goes_on_in_the_cluster_and_a_death_costs_one_example(
     assert np.allclose(found.theta, alone.theta, atol=1e-5)
 
 
-def test_a_cluster_that_is_not_there_is_a_sentence(local, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
+def test_a_cluster_that_is_not_there_is_a_sentence():
+    pytest.importorskip("ray")
+    from at2_core.cluster import _connect
+
+    class NoRay:
+        def is_initialized(self):
+            return False
+
+    with pytest.raises(at2.At2Error, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        _connect(NoRay(), "127.0.0.1:1")
+
+
+def test_without_ray_there_is_a_sentence(monkeypatch):
     from at2_core.cluster import workers
 
-    ray.shutdown()
-    monkeypatch.setenv("RAY_RAYLET_START_WAIT_TIME_S", "1")
-    source = workers(Request(model="m", data="", cluster="127.0.0.1:1"))
-    with pytest.raises(at2.At2Error, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
-        learn(local[0], examples(2), tmp_path, settings=SETTINGS, source=source)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(at2.At2Error, match="pip install ray"):
+        workers(Request(model="m", data="", cluster="local"))
