@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .ablation import ablate, log_prob, outcome, random_keep
     from .attribution import Attribution, attribute, head_attention, head_features, token_scores
     from .catalogue import add_estimator, export_to_hub_folder, list_estimators, remove_estimator
+    from .collecting import estimate
     from .data import read_data
     from .errors import (
         At2Error,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .exploration import Exploration, explore
     from .generation import Generation, generate, replay, retrace
-    from .learning import estimate, fit_run, learn
+    from .learning import fit_run, learn
     from .models import DEFAULT_MODEL, LanguageModel, load_model
     from .prompts import ContextTask, Document, Part, Prompt, Turn
     from .reference import import_reference
@@ -48,6 +49,7 @@ _HOME = {
     "ablation": "ablate log_prob outcome random_keep",
     "attribution": "Attribution attribute head_attention head_features token_scores",
     "catalogue": "add_estimator export_to_hub_folder list_estimators remove_estimator",
+    "collecting": "estimate",
     "data": "read_data",
     "errors": "At2Error Cancelled DataError EmptyInput EstimatorFileError EstimatorMismatch ExplorationFileError "
     "ModelNotAvailable PromptTooLong ResponseDoesNotFit RunFolderMismatch",
@@ -55,7 +57,7 @@ _HOME = {
     "evaluation": "evaluate",
     "exploration": "Exploration explore",
     "generation": "Generation generate replay retrace",
-    "learning": "estimate fit_run learn",
+    "learning": "fit_run learn",
     "models": "DEFAULT_MODEL LanguageModel load_model",
     "prompts": "ContextTask Document Part Prompt Turn",
     "reference": "import_reference",

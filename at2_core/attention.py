@@ -207,7 +207,7 @@ def contract(trace: Trace, theta: Tensor, num_columns: int) -> Tensor:
     """
     device = trace.layers[0].queries.device
     theta = theta.to(device=device, dtype=torch.float32)
-    total = torch.zeros(trace.num_rows, num_columns, device=device)
+    total = torch.zeros(trace.num_rows, num_columns, dtype=torch.float32, device=device)
     for layer, coefficients in zip(trace.layers, theta, strict=True):
         if not coefficients.any():
             continue

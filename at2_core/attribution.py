@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,13 +117,15 @@ def source_features(
 ) -> Tensor:
     """float32 (layers, heads, targets, sources): attention of every head to each source, mean over each target's rows."""
     if not gen.response_ids or not sources:
-        return torch.zeros(lm.num_layers, lm.num_heads, len(targets), len(sources))
+        return torch.zeros(lm.num_layers, lm.num_heads, len(targets), len(sources), dtype=torch.float32)
     trace = trace_of(lm, gen)
     device = trace.layers[0].queries.device
-    mean = torch.zeros(len(targets), trace.num_rows, device=device)
+    # Types are named: loading a model changes torch's default meanwhile, for every thread.
+    floats: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    mean = torch.zeros(len(targets), trace.num_rows, **floats)
     for i, target in enumerate(targets):
         mean[i, target] = 1 / max(1, target.stop - target.start)
-    out = torch.zeros(len(trace.layers), trace.layers[0].num_heads, len(targets), len(sources), device=device)
+    out = torch.zeros(len(trace.layers), trace.layers[0].num_heads, len(targets), len(sources), **floats)
     first, last = sources[0].token_start, sources[-1].token_end
     index = torch.full(
         (last - first,), len(sources), device=device
@@ -130,7 +133,7 @@ def source_features(
     for s, source in enumerate(sources):
         index[source.token_start - first : source.token_end - first] = s
     for layer_out, layer in zip(out, trace.layers, strict=True):
-        summed = torch.zeros(layer.num_heads, trace.num_rows, len(sources) + 1, device=device)
+        summed = torch.zeros(layer.num_heads, trace.num_rows, len(sources) + 1, **floats)
         for rows in blocks(layer):
             block = weights(layer, trace.first_row, rows)[:, :, first:last].to(device)
             summed[:, rows].index_add_(2, index, block)

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .collecting import STOPPED, Answered
 from .data import Example
 from .errors import At2Error, Cancelled
-from .learning import STOPPED, Answered, Source
+from .learning import Source
 from .runs import Request, RunFolder, Settings
 
 ATTEMPTS = 3  # deaths of its worker after which an example is skipped: it is the likely cause
@@ -149,7 +150,7 @@ class _Worker:
 
     def answer(self, example: Example, known: list[int] | None, settings: Settings) -> Answered:
         """known: ids of a response that an earlier start left behind."""
-        from .learning import measure, respond
+        from .collecting import measure, respond
 
         ids = respond(self.lm, example, settings) if known is None else known
         if isinstance(ids, str):

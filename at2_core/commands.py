@@ -237,7 +237,7 @@ def read_chosen(data: str, columns: Mapping[str, str] | tuple[str, ...], contain
 
 
 def _show_estimate(request: Request, out: Path) -> None:
-    from .learning import estimate
+    from .collecting import estimate
     from .models import load_model
 
     lm = load_model(request.model, device=request.device, dtype=request.dtype)

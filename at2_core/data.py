@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import At2Error, DataError
+from .formats import HUB, file_rows, hub_rows
 from .prompts import ContextTask, Document
 
-HUB = "hub:"  # what the name of a data set on the hub begins with
 # What a column is taken for when nobody says: names in use, the likeliest first. A response is never guessed: the human
 # answers of most data sets are not what the model would say, and theta is about what the model says.
 KNOWN = {
@@ -74,11 +73,12 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Examples:
-    """What was read: usable examples in their order, the rows that were not, and the columns that were taken."""
+    """What was read: usable examples in their order, the rows that were not, the columns that were taken, and all there are."""
 
     examples: list[Example]
     unusable: list[Unusable] = field(default_factory=list)
     columns: Columns = Columns()
+    names: tuple[str, ...] = ()
 
     def reasons(self) -> dict[str, int]:
         """How many rows each reason cost, the most frequent first."""
@@ -89,17 +89,17 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> E
     """The examples of a `.jsonl`, `.json`, `.csv` or `.parquet` file, of saved explorations (a `.safetensors` file or a
     folder of them), or of a data set on the hub ("hub:owner/name" or "hub:owner/name@split", with `datasets` installed).
 
-    columns: role ("query", "context", "documents", "response", "id", "origin") to column name; for roles not named, well-known
-    names are looked for. Only a mapped column, or "response" beside "query", gives the response.
+    columns: role ("query", "context", "documents", "response", "id", "origin") to column name, or to "" for no column; for
+    roles not named, well-known names are looked for. Only a mapped column, or "response" beside "query", gives the response.
     Raises DataError where the whole source cannot be read, has no rows, or lacks a needed column.
     """
     path = Path(source)
     if str(source).startswith(HUB):
-        rows = _hub_rows(str(source).removeprefix(HUB))
+        rows = hub_rows(str(source).removeprefix(HUB))
     elif path.is_dir() or path.suffix == ".safetensors":
         return _explorations(path)
     else:
-        rows = _file_rows(path)
+        rows = file_rows(path)
     first = next((record for _, record in rows if isinstance(record, Mapping)), None)
     if first is None:
         raise DataError(f"{source} has no row that is a record with columns.")
@@ -111,7 +111,7 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> E
             examples.append(_example(record, number, roles))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             unusable.append(Unusable(number, _reason(error)))
-    return Examples(examples, unusable, roles)
+    return Examples(examples, unusable, roles, tuple(names))
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -209,7 +209,7 @@ def _columns(names: list[str], asked: Mapping[str, str], source: str) -> Columns
     for role, name in asked.items():
         if role not in roles:
             raise DataError(f"{role!r} is no role of a column; the roles are {', '.join(sorted(roles))}.")
-        if name not in names:
+        if name and name not in names:
             raise DataError(f"{source} has no column {name!r}; it has {', '.join(names)}.")
     chosen: dict[str, str | None] = {
         role: next((name for name in known if name in names and name not in asked.values()), None)
@@ -218,99 +218,13 @@ def _columns(names: list[str], asked: Mapping[str, str], source: str) -> Columns
     chosen["response"] = "response" if chosen["query"] == "query" and "response" in names else None
     if "context" in asked and "documents" not in asked:
         chosen["documents"] = None
-    chosen |= asked
+    chosen |= {role: name or None for role, name in asked.items()}
     if chosen["query"] is None or (chosen["context"] is None and chosen["documents"] is None):
         missing = "a query" if chosen["query"] is None else "a context or documents"
         raise DataError(
             f"{source} has no column that is known to hold {missing}; say which of {', '.join(names)} does."
         )
     return Columns(**chosen)
-
-
-# ---------------------------------------------------------------------------------------------- formats
-
-Rows = list[tuple[int, Any]]
-
-
-def _file_rows(path: Path) -> Rows:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path.name} is none of {', '.join(READERS)}; a data set of the hub is written {HUB}owner/name."
-        )
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {str(path)!r}.") from None
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise DataError(
-            f"{path.name} cannot be read as {path.suffix} ({type(error).__name__}: {error})."
-        ) from error
-
-
-def _json_lines(path: Path) -> Rows:
-    with open(path, encoding="utf-8-sig", errors="replace") as lines:
-        return [(number, _parsed(line)) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # counted as a row that is no record
-
-
-def _json(path: Path) -> Rows:
-    """A list of records, or a record whose one list of records is meant, as data sets wrap them."""
-    whole = json.loads(path.read_text(encoding="utf-8-sig"))
-    if isinstance(whole, dict):
-        lists = [value for value in whole.values() if isinstance(value, list)]
-        whole = lists[0] if len(lists) == 1 else [whole]
-    if not isinstance(whole, list):
-        raise ValueError("it holds neither a list nor a record")
-    return list(enumerate(whole, 1))
-
-
-def _csv(path: Path) -> Rows:
-    import pandas as pd
-
-    table = pd.read_csv(
-        path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace"
-    )
-    return list(enumerate(table.to_dict("records"), 1))
-
-
-def _parquet(path: Path) -> Rows:
-    import pyarrow.parquet as parquet
-
-    return list(enumerate(parquet.read_table(path).to_pylist(), 1))
-
-
-READERS: dict[str, Callable[[Path], Rows]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
-
-
-def _hub_rows(name: str) -> Rows:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(
-            f"Reading {name} from the hub needs the package datasets (python -m pip install datasets)."
-        ) from None
-    name, _, part = name.partition("@")
-    try:
-        table = load_dataset(name, split=part or "train")
-    except Exception as error:  # the library raises whatever its readers and its connection raise
-        raise DataError(
-            f"The data set {name!r} can be neither found nor downloaded ({type(error).__name__}); check the name, the split "
-            f"({part or 'train'}) and the connection."
-        ) from error
-    return list(enumerate(table, 1))
 
 
 def _explorations(path: Path) -> Examples:

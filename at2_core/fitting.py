@@ -2,9 +2,6 @@
 
 `fit_many`        any number of fits side by side: candidates, resamples and subsets differ only in their weights
 `fit_reference`   the published recipe, one random target of each example of a batch
-`choose`          regularisation chosen on validation examples, the winner refitted on all
-`stability`       how much theta moves between splits and bootstrap resamples
-`learning_curve`  validation correlation by number of examples: would more data help?
 
 A prediction is linear in theta (arXiv 2504.13752, section 3), so an example is its `predictors` (targets, ablations, layers,
 heads) and `outcomes` (targets, ablations), and nothing here runs a model.
@@ -12,15 +9,12 @@ heads) and `outcomes` (targets, ablations), and nothing here runs a model.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from .errors import Cancelled
@@ -29,9 +23,6 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 FULL_BATCH_BYTES = 1 << 29  # predictors beyond this are fitted in batches
 LOOK_EVERY = 20  # steps between two looks at the validation examples
 PATIENCE = 8  # looks without a better one, by any of the fits, before all stop
-SHRINKAGES = (0.0, 0.1, 0.25, 0.5, 0.75)
-SPARSITIES = (0.0, 0.003, 0.01, 0.03)
-TOP_HEADS = 20
 
 
 @dataclass(frozen=True)
@@ -70,15 +61,6 @@ class Fits:
     theta: np.ndarray
     steps: np.ndarray
     history: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """theta float32 (layers, heads), L1-normalised, its standard deviation over resamples, and the figures behind it."""
-
-    theta: np.ndarray
-    deviation: np.ndarray
-    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,11 +113,14 @@ def fit_many(
     watch = bool((held.sum(dim=1) > 0).any())
     clamp = torch.from_numpy(np.asarray(nonnegative, bool))
     penalty = torch.from_numpy(np.asarray(sparsity, np.float32))
-    theta = torch.full((count, width), 1 / width, requires_grad=True)
+    theta = torch.full((count, width), 1 / width, dtype=torch.float32, requires_grad=True)
     optimizer = torch.optim.Adam([theta], lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     best = theta.detach().clone()
-    best_score, best_step = torch.full((count,), -np.inf), torch.zeros(count, dtype=torch.long)
+    best_score, best_step = (
+        torch.full((count,), -np.inf, dtype=torch.float32),
+        torch.zeros(count, dtype=torch.long),
+    )
     history: list[tuple[int, np.ndarray, np.ndarray]] = []
     whole = data.x.numel() * 4 <= FULL_BATCH_BYTES
     generator = torch.Generator().manual_seed(settings.seed)
@@ -187,7 +172,9 @@ def fit_reference(
     """
     shape = collected[0].predictors.shape[2:]
     rng = np.random.default_rng(settings.seed)
-    theta = torch.full((int(np.prod(shape)),), 1 / int(np.prod(shape)), requires_grad=True)
+    theta = torch.full(
+        (int(np.prod(shape)),), 1 / int(np.prod(shape)), dtype=torch.float32, requires_grad=True
+    )
     optimizer = torch.optim.Adam([theta], lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     for _ in range(settings.steps):
@@ -214,164 +201,6 @@ def fit_reference(
     return normalised(theta.detach().numpy().reshape(shape))
 
 
-def choose(
-    collected: Sequence[Collected],
-    settings: FitSettings = FitSettings(),
-    progress: Progress | None = None,
-    cancel: threading.Event | None = None,
-) -> Chosen:
-    """theta with the regularisation that validation examples like best, refitted on all, with its uncertainty.
-
-    Compared are signed and non-negative fits, several penalties for many heads, and each shrunk towards the uniform theta.
-    """
-    report = progress or (lambda stage, done, total: None)
-    data = Data.of(collected)
-    train, held = split(data, settings.validation_fraction, settings.seed)
-    kinds = list(itertools.product((False, True), SPARSITIES))
-    fits = fit_many(
-        data,
-        np.tile(train, (len(kinds), 1)),
-        np.tile(held, (len(kinds), 1)),
-        settings,
-        nonnegative=np.array([n for n, _ in kinds]),
-        sparsity=np.array([s for _, s in kinds]),
-        cancel=cancel,
-        tell=lambda step: report("fit", step, settings.steps),
-    )
-    candidates = []
-    for number, (nonnegative, sparsity) in enumerate(kinds):
-        for shrinkage in SHRINKAGES:
-            r = data.correlations(shrink(fits.theta[number], shrinkage))
-            candidates.append(
-                {
-                    "correlation": _mean(r, held),
-                    "correlation_training": _mean(r, train),
-                    "nonnegative": nonnegative,
-                    "sparsity": sparsity,
-                    "shrinkage": shrinkage,
-                    "steps": int(fits.steps[number]),
-                }
-            )
-    best = max(candidates, key=lambda c: c["correlation"])
-    number = kinds.index((bool(best["nonnegative"]), best["sparsity"]))
-    report("validate", 0, 2)
-    curve, spread = learning_curve(data, settings, best, cancel), stability(data, settings, best, cancel)
-    report("validate", 1, 2)
-    theta = _refit(data, np.ones(len(data.y), np.float32)[None], settings, best, cancel)[0]
-    uniform = np.full_like(theta, 1 / theta.size)
-    figures = {
-        **{key: best[key] for key in ("nonnegative", "sparsity", "shrinkage", "steps")},
-        "correlation": round(best["correlation"], 4),
-        "correlation_training": round(best["correlation_training"], 4),
-        "correlation_average_attention": round(_mean(data.correlations(uniform), held), 4),
-        "examples_training": len(set(data.example[train > 0])),
-        "examples_validation": len(set(data.example[held > 0])),
-        "candidates": [
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in c.items()} for c in candidates
-        ],
-        "history": [
-            {"step": step, "training": round(float(t[number]), 4), "validation": round(float(v[number]), 4)}
-            for step, t, v in fits.history
-        ],
-        "learning_curve": curve,
-        "stability": {key: value for key, value in spread.items() if key != "deviation"},
-        "fit": asdict(settings),
-    }
-    report("validate", 2, 2)
-    return Chosen(theta.reshape(data.shape), spread["deviation"].reshape(data.shape), figures)
-
-
-def learning_curve(
-    data: Data,
-    settings: FitSettings,
-    how: dict[str, Any],
-    cancel: threading.Event | None = None,
-    repeats: int = 4,
-) -> list[dict[str, float]]:
-    """Validation correlation after learning from an eighth, a quarter, a half and all of the training examples.
-
-    Each size but the last is drawn `repeats` times; the rows say mean and standard deviation over the draws.
-    """
-    train, held = split(data, settings.validation_fraction, settings.seed)
-    pool = np.unique(data.example[train > 0])
-    rng = np.random.default_rng([settings.seed, 1])
-    sizes = sorted({max(2, len(pool) // part) for part in (8, 4, 2, 1)} & set(range(1, len(pool) + 1)))
-    drawn = [
-        (size, rng.choice(pool, size, replace=False))
-        for size in sizes
-        for _ in range(repeats if size < len(pool) else 1)
-    ]
-    weights = np.stack([train * np.isin(data.example, examples) for _, examples in drawn])
-    thetas = _refit(data, weights, settings, how, cancel)
-    scores = [_mean(data.correlations(theta), held) for theta in thetas]
-    return [
-        {
-            "examples": size,
-            "correlation": round(float(np.mean(found)), 4),
-            "deviation": round(float(np.std(found)), 4),
-        }
-        for size in sizes
-        for found in [[score for (s, _), score in zip(drawn, scores, strict=True) if s == size]]
-    ]
-
-
-def stability(
-    data: Data, settings: FitSettings, how: dict[str, Any], cancel: threading.Event | None = None
-) -> dict[str, Any]:
-    """What changes when the examples change: bootstrap resamples of the training examples, and other validation splits.
-
-    deviation: standard deviation of each coefficient over the resamples, float32 (layers * heads,). rank_correlation: mean
-    Spearman correlation of two resamples' theta. top_overlap: mean share of the TOP_HEADS largest |theta| that two share.
-    """
-    train, held = split(data, settings.validation_fraction, settings.seed)
-    pool = np.unique(data.example[train > 0])
-    rng = np.random.default_rng([settings.seed, 2])
-    weights = []
-    for _ in range(settings.resamples):
-        times = np.bincount(rng.choice(pool, len(pool)), minlength=len(data.groups))
-        weights.append(train * times[data.example])
-    splits = [
-        split(data, settings.validation_fraction, settings.seed + 1 + k) for k in range(settings.splits)
-    ]
-    thetas = _refit(data, np.stack([*weights, *(t for t, _ in splits)]), settings, how, cancel)
-    resampled = thetas[: settings.resamples]
-    top = [set(np.argsort(-np.abs(theta), kind="stable")[:TOP_HEADS]) for theta in resampled]
-    pairs = list(itertools.combinations(range(len(resampled)), 2))
-    quality = [_mean(data.correlations(theta), held) for theta in resampled]
-    seeds = [
-        _mean(data.correlations(theta), other)
-        for theta, (_, other) in zip(thetas[settings.resamples :], splits, strict=True)
-    ]
-    return {
-        "deviation": resampled.std(axis=0, ddof=1)
-        if len(resampled) > 1
-        else np.zeros(thetas.shape[1], np.float32),
-        "resamples": len(resampled),
-        "rank_correlation": _round(
-            np.mean([stats.spearmanr(resampled[a], resampled[b]).statistic for a, b in pairs])
-        ),
-        "top_heads": TOP_HEADS,
-        "top_overlap": _round(
-            np.mean([len(top[a] & top[b]) / min(TOP_HEADS, thetas.shape[1]) for a, b in pairs])
-        ),
-        "correlation": _round(np.mean(quality)),
-        "correlation_deviation": _round(np.std(quality)),
-        "splits": len(splits),
-        "splits_correlation": [_round(s) for s in seeds],
-    }
-
-
-def split(data: Data, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights float32 (targets,) of training and validation. Groups stay whole; with a single group both are everything."""
-    groups = sorted(set(data.groups))
-    order = np.random.default_rng(seed).permutation(len(groups))
-    held_groups = {groups[i] for i in order[: round(len(groups) * fraction)]}
-    held = np.array([data.groups[i] in held_groups for i in data.example], np.float32)
-    if not held.any() or held.all():
-        return np.ones_like(held), np.ones_like(held)
-    return 1 - held, held
-
-
 def shrink(theta: np.ndarray, amount: float) -> np.ndarray:
     """theta moved towards the uniform one by `amount` (0: unchanged, 1: average attention), L1-normalised."""
     return normalised((1 - amount) * theta + amount / theta.size)
@@ -394,28 +223,6 @@ def _correlations(x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
     return correlation((x @ theta.T).permute(2, 0, 1), y)
 
 
-def _refit(
-    data: Data,
-    weights: np.ndarray,
-    settings: FitSettings,
-    how: dict[str, Any],
-    cancel: threading.Event | None,
-) -> np.ndarray:
-    """theta (fits, heads of all layers) for weights (fits, targets), with the regularisation and the steps that were chosen."""
-    count = len(weights)
-    fits = fit_many(
-        data,
-        weights,
-        np.zeros_like(weights),
-        settings,
-        nonnegative=np.full(count, how["nonnegative"]),
-        sparsity=np.full(count, how["sparsity"]),
-        last_step=how["steps"],
-        cancel=cancel,
-    )
-    return np.stack([shrink(theta, how["shrinkage"]) for theta in fits.theta])
-
-
 def _weights(rows: np.ndarray) -> Tensor:
     """float32 (fits, targets), each row with sum one, or zero where nothing has a weight."""
     weights = torch.from_numpy(np.asarray(rows, np.float32))
@@ -427,11 +234,3 @@ def _clip_rows(theta: Tensor, norm: float) -> None:
     assert theta.grad is not None
     lengths = theta.grad.norm(dim=1, keepdim=True)
     theta.grad *= (norm / (lengths + 1e-6)).clamp(max=1)
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    return float((values * weights).sum() / weights.sum())
-
-
-def _round(value: Any) -> float:
-    return round(float(value), 4)

@@ -1,50 +1,32 @@
-"""Learn theta from random ablations: respond and measure once per example, then fit (arXiv 2504.13752, section 3).
+"""Learn theta from random ablations: collect example by example, then fit (arXiv 2504.13752, section 3).
 
 `learn`      everything, in a run folder that can be left at any moment and gone on with
-`respond`    one example's response
-`measure`    its ablations, and what every head would have predicted of them
 `fit_run`    theta and its report from what a run has collected
-`estimate`   what a run will cost, from one real example
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .ablation import ablate, outcome, random_keep
-from .attribution import source_features
+from .choosing import choose
+from .collecting import STOPPED, Answered, measure, respond, shuffled
 from .data import Example
-from .errors import At2Error, Cancelled, EmptyInput, PromptTooLong, ResponseDoesNotFit
+from .errors import At2Error, Cancelled
 from .estimator import Estimator, save_estimator
-from .fitting import Collected, FitSettings, choose, fit_reference
-from .generation import Generation, generate, generation_from_ids, replay
+from .fitting import Collected, FitSettings, fit_reference
 from .models import LanguageModel
-from .prompts import render
 from .runs import Pace, Progress, RunFolder, Settings
-from .sources import cut, split_sentences
 
 Tell = Callable[[str, int, int], None]  # stage, done, total
-STOPPED = "Learning was stopped; it goes on from here with the same folder."
-FIT_COPIES = 4  # predictors, their stack, and what a fit needs beside them
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What became of one example: the response's ids, and what was collected, or why nothing was."""
-
-    response_ids: list[int] | None
-    result: Collected | str
 
 
 # Takes the examples that are not in the folder yet, in order; gives each back with what became of it, in any order.
@@ -190,155 +172,6 @@ def fit_run(
     run.write(f"fits/{name}/report.json", {"examples": len(collected), "targets": targets, **report})
     save_estimator(estimator, run.folder / "fits" / name / "estimator.safetensors")
     return estimator
-
-
-# -------------------------------------------------------------------------------------------------- one example
-
-
-def respond(
-    lm: LanguageModel, example: Example, settings: Settings, cancel: threading.Event | None = None
-) -> list[int] | str:
-    """Ids of the example's response, made by the model or given; or the reason why it has none. Raises Cancelled."""
-    try:
-        if len(render(lm.tokenizer, example.task).ids) > settings.max_prompt_tokens:
-            return "prompt longer than max_prompt_tokens"
-        if example.response is None:
-            gen = generate(lm, example.task, max_new_tokens=settings.max_new_tokens, cancel=cancel)
-        else:
-            gen = replay(lm, example.task, example.response)
-    except EmptyInput:
-        return "no context or no query"
-    except PromptTooLong:
-        return "prompt longer than the model takes"
-    except ResponseDoesNotFit:
-        return "given response empty or too long"
-    if cancel is not None and cancel.is_set():
-        raise Cancelled(STOPPED)
-    return gen.response_ids or "no response"
-
-
-def measure(
-    lm: LanguageModel,
-    example: Example,
-    response_ids: Sequence[int],
-    settings: Settings,
-    cancel: threading.Event | None = None,
-) -> Collected | str:
-    """What random ablations do to the response, and each head's predictions; or the reason why there are none.
-
-    The response is read again from its ids, so that an interrupted example ends with the same numbers. Raises Cancelled.
-    """
-    gen = generation_from_ids(lm, example.task, response_ids)
-    targets = response_targets(gen)
-    sources = cut(gen.rendered, settings.granularity)
-    if not targets or len(sources) < 2:
-        return "no response" if not targets else "fewer than two sources"
-    rng = np.random.default_rng([settings.seed, example.seed])
-    keep = random_keep(settings.num_ablations, len(sources), rng, settings.keep_probability)
-    try:
-        logit_probs = ablate(lm, gen, sources, keep, cancel=cancel)
-    except Cancelled:
-        raise Cancelled(STOPPED) from None
-    features = source_features(lm, gen, sources, targets)  # (layers, heads, targets, sources)
-    signs = torch.from_numpy(2 * keep.astype(np.float32) - 1).to(features.device)
-    predictors = torch.einsum("ms,lhgs->gmlh", signs, features).cpu().numpy()
-    outcomes = np.stack([outcome(logit_probs[:, target]) for target in targets]).astype(np.float32)
-    usable = np.isfinite(outcomes).all(axis=1) & (outcomes.std(axis=1) > 1e-6)
-    if not usable.any():
-        return "ablations change nothing"
-    return Collected(predictors[usable], outcomes[usable], example.group)
-
-
-def response_targets(gen: Generation) -> list[slice]:
-    """Rows of each sentence of the response; a token belongs to the sentence it starts in."""
-    starts = np.array([start for start, _ in gen.response_offsets])
-    targets = []
-    for start, end in split_sentences(gen.text):
-        rows = np.flatnonzero((starts >= start) & (starts < end))
-        if len(rows) and gen.text[start:end].strip():
-            targets.append(slice(int(rows[0]), int(rows[-1]) + 1))
-    return targets
-
-
-def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The order in which a run takes its examples."""
-    return [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))]
-
-
-# -------------------------------------------------------------------------------------------------- cost
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will need. examples: how many will be collected; skipped: how many prompts are too long or empty.
-
-    disk_mb, memory_mb: of the folder, and of a fit, beside the model. free_mb: on the folder's disk. seconds: on this machine,
-    as busy as it is.
-    """
-
-    examples: int
-    skipped: int
-    seconds: float
-    disk_mb: float
-    memory_mb: float
-    free_mb: float
-
-
-def estimate(
-    lm: LanguageModel,
-    examples: Sequence[Example],
-    out_dir: str | Path,
-    settings: Settings = Settings(),
-    max_examples: int | None = None,
-    sample: int = 200,
-) -> Estimate:
-    """Cost of a run, from the lengths of up to `sample` prompts and one real example of middling length, done and thrown away.
-
-    Raises At2Error where none of the sampled examples can be used.
-    """
-    order = shuffled(examples, settings.seed)[:sample]
-    lengths = {i: n for i, e in enumerate(order) if (n := _prompt_tokens(lm, e, settings)) is not None}
-    share = len(lengths) / max(1, len(order))
-    if not lengths:
-        raise At2Error(
-            "None of the examples can be used: their prompts are empty, or longer than the run allows."
-        )
-    total = min(round(share * len(examples)), max_examples or len(examples))
-    for middling in sorted(lengths, key=lambda i: abs(lengths[i] - np.median(list(lengths.values()))))[:5]:
-        began = time.perf_counter()
-        ids = respond(lm, order[middling], settings)
-        result = ids if isinstance(ids, str) else measure(lm, order[middling], ids, settings)
-        if isinstance(result, Collected):
-            seconds = time.perf_counter() - began
-            break
-    else:
-        raise At2Error("None of five examples of middling length gave a response that ablations change.")
-    work = np.mean([lengths[i] + settings.max_new_tokens for i in lengths])
-    example_mb = (result.predictors.nbytes + result.outcomes.nbytes) / 1e6
-    return Estimate(
-        examples=total,
-        skipped=len(examples) - round(share * len(examples)),
-        seconds=float(total * seconds * work / (lengths[middling] + settings.max_new_tokens)),
-        disk_mb=total * (example_mb + 0.005),
-        memory_mb=total * example_mb * FIT_COPIES,
-        free_mb=shutil.disk_usage(_existing(Path(out_dir))).free / 1e6,
-    )
-
-
-def _prompt_tokens(lm: LanguageModel, example: Example, settings: Settings) -> int | None:
-    try:
-        length = len(render(lm.tokenizer, example.task).ids)
-    except (EmptyInput, PromptTooLong):
-        return None
-    return (
-        length if length <= min(settings.max_prompt_tokens, lm.max_length - settings.max_new_tokens) else None
-    )
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
 
 
 # -------------------------------------------------------------------------------------------------- inside

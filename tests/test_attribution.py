@@ -139,3 +139,18 @@ def test_sums_of_small_scores_keep_their_digits():
     scores[0, 0] = 1000
     sources = [at2.Source("", 0, 0, 0, 1, 0), at2.Source("", 0, 0, 500, 510, 0)]
     assert sum_to_sources(scores, sources)[0, 1] == pytest.approx(1e-6, rel=1e-4)
+
+
+def test_scores_do_not_depend_on_torchs_default_type(tiny_lm):
+    """Loading a model in one thread changes the default type in all of them."""
+    gen = at2.generate(
+        tiny_lm, at2.ContextTask(context="The fox runs. Berlin is far.", query="Who runs?"), max_new_tokens=6
+    )
+    est = at2.uniform_estimator(tiny_lm)
+    scores, features = at2.token_scores(tiny_lm, gen, est), at2.head_features(tiny_lm, gen)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert np.array_equal(at2.token_scores(tiny_lm, gen, est), scores)
+        assert np.array_equal(at2.head_features(tiny_lm, gen), features)
+    finally:
+        torch.set_default_dtype(torch.float32)

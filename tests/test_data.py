@@ -201,3 +201,13 @@ def test_a_line_that_is_no_example_is_named(line):
 def test_columns_have_the_names_of_our_own_format():
     assert Columns().query == "query"
     assert Columns().response is None
+
+
+def test_no_column_can_be_asked_for(tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"query": "Q", "context": "C", "response": "R", "source": "S"}')
+    found = read_data(own, {"response": "", "origin": ""})
+    assert (found.examples[0].response, found.examples[0].origin) == (None, "")
+    assert found.names == ("query", "context", "response", "source")
+    with pytest.raises(at2.DataError, match="known to hold a query"):
+        read_data(own, {"query": ""})

@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from at2_core import fitting
+from at2_core.choosing import choose, split
 from at2_core.fitting import (
     Collected,
     Data,
     FitSettings,
-    choose,
     correlation,
     fit_many,
     fit_reference,
     shrink,
-    split,
 )
 
 THETA = np.array([[0.5, -0.2, 0.0], [0.3, 0.0, 0.0]], np.float32)

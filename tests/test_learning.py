@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import at2_core as at2
+from at2_core.collecting import measure, respond
 from at2_core.data import Example
 from at2_core.fitting import FitSettings
-from at2_core.learning import Settings, learn, measure, respond
+from at2_core.learning import Settings, learn
 
 SETTINGS = Settings(num_ablations=8, max_new_tokens=10, max_prompt_tokens=200)
 QUICK = FitSettings(steps=60, learning_rate=1e-2, resamples=2, splits=1)

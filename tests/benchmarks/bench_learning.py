@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import at2_core as at2
-from at2_core import learning
+from at2_core import collecting
 from at2_core.ablation import outcome
 from at2_core.data import Example, read_data
 from at2_core.runs import Settings
@@ -39,7 +39,7 @@ def seconds(work: Callable[[], object]) -> float:
 @torch.inference_mode()
 def masked(lm: at2.LanguageModel, example: Example, response_ids: list[int]) -> object:
     """The plain way: full length, the vocabulary for every row, hidden tokens masked."""
-    gen = learning.generation_from_ids(lm, example.task, response_ids)
+    gen = collecting.generation_from_ids(lm, example.task, response_ids)
     sources = at2.cut(gen.rendered, "token")
     keep = at2.random_keep(SETTINGS.num_ablations, len(sources), np.random.default_rng([0, example.seed]))
     n, count = len(gen.prompt_ids), gen.num_tokens
@@ -69,8 +69,8 @@ def speed(data: Path, count: int, repeats: int) -> None:
     if ours.dtype != torch.float32:
         plain["bfloat16"] = ours
     chosen: list[tuple[Example, list[int]]] = []
-    for example in learning.shuffled(read_data(data).examples, 0):
-        ids = learning.respond(ours, example, SETTINGS)
+    for example in collecting.shuffled(read_data(data).examples, 0):
+        ids = collecting.respond(ours, example, SETTINGS)
         if not isinstance(ids, str):
             chosen.append((example, ids))
         if len(chosen) == count:
@@ -82,7 +82,9 @@ def speed(data: Path, count: int, repeats: int) -> None:
     print("| | examples a minute | times as fast |\n| --- | --- | --- |")
     times: dict[str, list[float]] = {"ours": [], **{name: [] for name in plain}}
     for _ in range(repeats):
-        times["ours"].append(seconds(lambda: [learning.measure(ours, e, ids, SETTINGS) for e, ids in chosen]))
+        times["ours"].append(
+            seconds(lambda: [collecting.measure(ours, e, ids, SETTINGS) for e, ids in chosen])
+        )
         for name, lm in plain.items():
             times[name].append(seconds(lambda lm=lm: [masked(lm, e, ids) for e, ids in chosen]))
     for name in ("ours", *plain):
@@ -100,9 +102,9 @@ def speed(data: Path, count: int, repeats: int) -> None:
     profile = cProfile.Profile()
     profile.enable()
     for example, _ in chosen:
-        ids = learning.respond(ours, example, SETTINGS)
+        ids = collecting.respond(ours, example, SETTINGS)
         assert not isinstance(ids, str)
-        learning.measure(ours, example, ids, SETTINGS)
+        collecting.measure(ours, example, ids, SETTINGS)
     profile.disable()
     print("\nWhere the time goes (seconds, called functions included):")
     shown = pstats.Stats(profile).stats  # type: ignore[attr-defined]

@@ -1,0 +1,96 @@
+"""What a source of examples holds, read once for as long as it does not change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+
+from at2_core import data, formats
+from at2_core.data import Examples
+from at2_core.errors import At2Error, DataError
+from pages.ui.train_draft import ROLES
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds. names: its columns, as far as they are known; columns: what was asked of them."""
+
+    source: str
+    stamp: tuple
+    title: str
+    names: tuple[str, ...] = ()
+    guess: Mapping[str, str] | None = None  # None where the columns cannot be guessed
+    examples: Examples | None = None
+    columns: Mapping[str, str] | None = None
+    complaint: str = ""
+
+
+def look(source: str) -> Found:
+    """The source's columns and what they are taken for."""
+    hub = source.startswith(formats.HUB)
+    path = Path(source)
+    found = Found(source, _stamp(source), source.removeprefix(formats.HUB) if hub else path.name)
+    try:
+        names = () if hub or path.is_dir() else _names(source, found.stamp)
+        found = replace(found, names=names)
+        read = read_as(source, found.stamp, ())
+    except DataError as error:
+        return replace(found, complaint=short(str(error), found))
+    guess = {role: name for role in ROLES if (name := getattr(read.columns, role))}
+    return replace(
+        found, names=read.names or names, guess=guess if names or hub else None, examples=read, columns={}
+    )
+
+
+def _stamp(source: str) -> tuple:
+    """Changes when the content does: size and time of every file there is to read."""
+    path = Path(source)
+    if source.startswith(formats.HUB):
+        return ()
+    try:
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    except OSError:
+        return ()
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def read_as(source: str, stamp: tuple, columns: tuple[tuple[str, str], ...]) -> Examples:
+    return _safely(lambda: data.read_data(source, dict(columns)), source)
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _names(source: str, stamp: tuple) -> tuple[str, ...]:
+    """The columns, of the first rows; none where the reading itself will say what is wrong."""
+    reader = formats.READERS.get(Path(source).suffix.lower())
+    try:
+        rows = reader(Path(source))[:100] if reader else []
+    except Exception:
+        return ()
+    return tuple(dict.fromkeys(str(name) for _, row in rows if isinstance(row, Mapping) for name in row))
+
+
+def _safely(read: Callable[[], Examples], source: str) -> Examples:
+    try:
+        return read()
+    except At2Error:
+        raise
+    except Exception as error:  # the readers are other people's, and raise what they like
+        log.exception("reading %s failed", source)
+        raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def likely(names: tuple[str, ...]) -> dict[str, str]:
+    """What columns are taken for where not all that is needed was found."""
+    found = {role: next((k for k in known if k in names), "") for role, known in data.KNOWN.items()}
+    return {role: name for role, name in found.items() if name}
+
+
+def short(sentence: str, found: Found) -> str:
+    return sentence.replace(found.source, found.title)

@@ -1,0 +1,131 @@
+"""The runs on this machine: where they are, which one the address names, and their list with how far each is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import streamlit as st
+
+from at2_core.errors import At2Error
+from at2_core.runs import ACTIVE, Progress, RunFolder, find_runs, runs_home
+from pages.ui import frame, train_process
+
+ADDRESS = "run_folder"
+STATES = {
+    "new": "○ not begun",
+    "starting": "● starting",
+    "running": "● running",
+    "paused": "○ paused",
+    "interrupted": "○ interrupted",
+    "failed": "✕ failed",
+    "done": "✓ done",
+}
+
+
+def root() -> Path:
+    """The folder that holds the runs."""
+    return Path(os.environ.get("AT2_RUNS") or runs_home()).expanduser().resolve()
+
+
+def runs() -> list[RunFolder]:
+    """The runs right under the root, those that work first, then the one begun last."""
+    found = [r for r in find_runs(root()) if r.folder.parent == root() and not r.name.startswith(".")]
+    return sorted(found, key=lambda r: (train_process.seen(r).state not in ACTIVE, -_begun(r), r.name))
+
+
+def named(name: str | None) -> RunFolder | None:
+    """The run of that name; None for whatever is not the plain name of one."""
+    if not name or name.startswith(".") or re.search(r"[/\\\0]", name):
+        return None
+    return next((r for r in find_runs(root()) if r.folder == root() / name), None)
+
+
+def asked() -> str | None:
+    """The run's name that the address gives, else the one looked at last; None for a new run."""
+    if ADDRESS in st.query_params:
+        return st.query_params[ADDRESS]
+    return None if "draft" in st.query_params else st.session_state.get("train-at")
+
+
+def look_at(name: str | None) -> None:
+    """Make a run, or with None a new one, what the page shows."""
+    st.session_state["train-at"] = name
+    st.query_params.from_dict({ADDRESS: name} if name else {})
+
+
+def delete(run: RunFolder) -> None:
+    """Remove a run with all it holds. Raises At2Error while somebody works there, or where the disk refuses."""
+    if named(run.name) is None:
+        return
+    if train_process.busy(run):
+        raise At2Error("A process is working in this run; stop it first.")
+    doomed = run.folder.with_name(f".deleted-{run.name}-{os.getpid()}")
+    try:
+        run.folder.rename(doomed)  # at once, so that nobody finds half a run
+        shutil.rmtree(doomed, ignore_errors=True)
+    except OSError as error:
+        raise At2Error(f"{run.folder} cannot be deleted ({error.strerror}).") from error
+
+
+def amount(progress: Progress) -> str:
+    """How far, in words."""
+    if not progress.total or progress.state in ("done", "failed"):
+        return ""
+    unit = "examples" if progress.stage == "collect" else "steps of the fit"
+    return f"{progress.done:,} of {progress.total:,} {unit}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# ------------------------------------------------------------------------------------------------- the list
+
+
+def run_list(current: str | None) -> None:
+    """A card for each run; it follows those that work, and a click shows one."""
+    working = any(train_process.seen(r).state in ACTIVE for r in runs())
+    st.fragment(_cards, run_every=2.0 if working else None)(current, working)
+
+
+def _cards(current: str | None, was_working: bool) -> None:
+    found = [(run, train_process.seen(run)) for run in runs()]
+    if any(p.state in ACTIVE for _, p in found) != was_working:
+        st.rerun()  # once: from now on there is nothing to follow, or there is
+    if st.button(
+        "New run",
+        icon=":material/add:",
+        key="train-new",
+        width="stretch",
+    ):
+        look_at(None)
+        st.rerun()
+    for run, progress in found:
+        chosen = run.name == current
+        with st.container(key=f"train-card-{'chosen-' if chosen else ''}{run.name}", gap=None):
+            if st.button(plain(run.name), key=f"train-open-{run.name}", type="tertiary", width="stretch"):
+                look_at(run.name)
+                st.rerun()
+            left = f"{duration(progress.seconds_left)} left" if progress.seconds_left else ""
+            parts = [STATES.get(progress.state, progress.state), amount(progress), left]
+            st.text(", ".join(part for part in parts if part))
+    if not found:
+        frame.remark("No runs yet.", "train-none")
+
+
+def plain(text: str) -> str:
+    """Markdown that reads as the text: a label cannot be anything else, and a folder may be called anything."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
+def _begun(run: RunFolder) -> float:
+    try:
+        return run.folder.joinpath("request.json").stat().st_mtime
+    except OSError:
+        return 0.0
