@@ -57,7 +57,11 @@ function line(label, tokens, i) { // a token in its sentence, as text nodes
   box.append(el("span", "dim", label), visible(before), el("mark", "", visible(tokens[i]) || "·"), visible(after));
   return box;
 }
-function visible(text) { return text.replace(/\r?\n/g, "↵").replace(/\t/g, "⇥"); }
+const TURNS = { "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF", "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI" };
+function visible(text) { // what turns the direction of a line is named, and no letter carries more marks than a line has room for
+  const shown = text.replace(/\r?\n/g, "↵").replace(/\t/g, "⇥").replace(/[\u202a-\u202e\u2066-\u2069]/g, (c) => `‹${TURNS[c]}›`).replace(/(\p{M}{4})\p{M}+/gu, "$1");
+  return shown.trim() ? shown : shown.replace(/\s/g, "␣"); // a token of nothing but space
+}
 function fit(ink, text, room) {
   if (room < 8) return "";
   if (ink.measureText(text).width <= room) return text;
@@ -65,7 +69,7 @@ function fit(ink, text, room) {
   while (letters.length && ink.measureText(letters.join("") + "…").width > room) letters.pop();
   return letters.length ? letters.join("") + "…" : "";
 }
-function weightText(w) { return w >= 0.01 ? w.toFixed(3) : w >= 0.0001 ? w.toFixed(5) : w ? w.toExponential(1) : "0"; }
+function weightText(w) { return w >= 0.01 ? w.toFixed(3) : w >= 0.0001 ? w.toFixed(5) : w ? w.toExponential(1).replace("-", "−") : "0"; }
 function clamp(v, lo, hi) { return Math.max(lo, Math.min(hi, v)); }
 function el(tag, cls, text) { const e = document.createElement(tag); if (cls) e.className = cls; if (text) e.textContent = text; return e; }
 function button(text, title) { const b = el("button", "", text); b.type = "button"; if (title) b.title = title; return b; }

@@ -27,10 +27,11 @@ class View {
   }
 
   update(data) {
-    const shape = `${data.heads}/${data.quantity}/${data.order.join()}/${data.values.join()}`;
+    const shape = `${data.heads}/${data.quantity}/${data.order.join()}/${data.values.join()}/${data.deviations?.join()}`;
     if (shape !== this.shape) this.fill(data);
     this.shape = shape;
     this.root.style.height = `${data.height}px`;
+    this.rows.forEach((row, k) => row.li.classList.toggle("faint", !!data.faint?.[k]));
     const chosen = new Set(data.picks.map(String)), muted = new Set(data.muted.map(String)), many = chosen.size > 1;
     this.rows.forEach((row, k) => {
       const id = String(row.head), on = chosen.has(id), off = muted.has(id), now = `${on} ${on && many} ${off}`;
@@ -41,6 +42,7 @@ class View {
       row.pick.setAttribute("aria-pressed", on);
       row.compare.setAttribute("aria-pressed", on && many);
       row.mute.setAttribute("aria-pressed", off);
+      row.mute.textContent = off ? "✕" : "⊘"; // ✕ marks a muted head, here as in the grid
       row.pick.setAttribute("aria-label", `Rank ${k + 1}: layer ${row.head[0]}, head ${row.head[1]}, ${data.quantity} ${row.text}${off ? ", muted" : ""}`);
     });
     const first = String(data.picks[0] ?? "");
@@ -54,16 +56,18 @@ class View {
   }
 
   fill(data) {
-    const most = Math.max(...data.values.map(Math.abs)) || 1, signed = data.values.some((v) => v < 0);
-    this.header.replaceChildren(el("span", "rank", "#"), el("span", "", "head"), el("span"), el("span", "value", data.quantity), el("span"));
+    const spread = data.deviations, most = Math.max(...data.values.map((v, k) => Math.abs(v) + (spread?.[k] ?? 0))) || 1, signed = data.values.some((v, k) => v - (spread?.[k] ?? 0) < 0);
+    this.root.classList.toggle("spread", !!spread);
+    this.header.replaceChildren(el("span", "rank", "#"), el("span", "", "head"), el("span"), el("span", "value", spread ? `${data.quantity} ±` : data.quantity), el("span"));
     this.rows = data.values.map((value, k) => {
-      const head = [Math.floor(data.order[k] / data.heads), data.order[k] % data.heads], text = number(value);
+      const head = [Math.floor(data.order[k] / data.heads), data.order[k] % data.heads], text = spread ? `${number(value)} ± ${Number(spread[k].toPrecision(2))}` : number(value);
       const li = el("li"), pick = button("pick", `L${head[0]} · H${head[1]}`), bar = el("span", signed ? "bar signed" : "bar");
       const fill = el("i", value < 0 ? "against" : ""), part = Math.abs(value) / most;
       fill.style.width = `${part * (signed ? 50 : 100)}%`;
       fill.style.left = signed ? (value < 0 ? `${50 - part * 50}%` : "50%") : "0";
       bar.append(fill);
-      const compare = button("tool", "+", "Compare: show this head beside the chosen one"), mute = button("tool", "✕", "Mute: attribution without this head");
+      if (spread) bar.append(whisker(value / most, spread[k] / most, signed));
+      const compare = button("tool", "+", "Compare: show this head beside the chosen one"), mute = button("tool", "⊘", "Mute: attribution without this head");
       const tools = el("span", "tools");
       tools.append(compare, mute);
       pick.tabIndex = compare.tabIndex = mute.tabIndex = -1;
@@ -104,10 +108,17 @@ class View {
   }
 }
 
+// The span of one standard deviation to both sides of the bar's end; parts of the widest bar.
+function whisker(value, deviation, signed) {
+  const line = el("span", "whisker"), at = (v) => (signed ? 50 + 50 * v : 100 * v), from = at(value - deviation);
+  line.style.left = `${from}%`;
+  line.style.width = `${at(value + deviation) - from}%`;
+  return line;
+}
 function rowOf(e) { const li = e.target.closest("li"); return li ? Number(li.dataset.k) : -1; }
 function el(tag, cls, text) { const e = document.createElement(tag); if (cls) e.className = cls; if (text) e.textContent = text; return e; }
 function button(cls, text, title) { const b = el("button", cls, text); b.type = "button"; if (title) b.title = title, b.setAttribute("aria-label", title); return b; }
 function number(v) { // three digits that say something
-  const size = Math.abs(v), text = size === 0 ? "0" : size >= 0.001 ? String(Number(size.toPrecision(3))) : size.toExponential(1);
+  const size = Math.abs(v), text = size === 0 ? "0" : size >= 0.001 ? String(Number(size.toPrecision(3))) : size.toExponential(1).replace("-", "−");
   return (v < 0 ? "−" : v > 0 ? "+" : "") + text;
 }

@@ -11,16 +11,15 @@ const DEFAULTS = { pin: null, source: null, granularity: "sentence", unit: "sent
 
 const WORDS = {
   attribution: {
-    forward: "darker = more of the response came from here",
+    forward: "stronger blue = more of the response came from here",
     signed: "blue = the response relied on it, red = it counted against",
-    reverse: "darker = the source was used more here",
+    reverse: "stronger blue = the source was used more here",
     raw: "raw score",
     rest: "Showing the whole response. Hover the response to see where a part came from, or the prompt to see where it was used. Click keeps, Shift-click extends, Esc clears.",
   },
   attention: {
-    forward: "darker = more attention from the response to here",
-    signed: "blue = positive, red = negative",
-    reverse: "darker = more attention from here to the source",
+    forward: "stronger blue = more attention from the response to here",
+    reverse: "stronger blue = more attention from here to the source",
     raw: "attention",
     rest: "Showing the whole response. Hover the response to see where this head looks from there, or the prompt to see what looks at it. Click keeps, Shift-click extends, Esc clears.",
   },
@@ -49,14 +48,15 @@ class View {
   open(data) {
     this.close();
     Object.assign(this, { id: data.id, compact: data.compact, settings: { ...DEFAULTS, ...data.initial }, pointed: { target: null, source: null } });
-    this.text = { prompt: data.prompt, response: data.response, titles: data.titles };
+    this.text = { prompt: data.prompt, response: data.response, titles: data.titles, parts: data.parts };
+    this.settled = data.compact; // once the scores are there, the prompt goes to the strongest source
     this.build(data);
     const promptOffsets = int32(data.prompt_tokens), responseOffsets = int32(data.response_tokens);
     this.width = promptOffsets.length / 2;
     this.length = responseOffsets.length / 2;
     this.forward = new Painter(this.prompt);
     this.reverse = new Painter(this.response);
-    this.forward.units = buildPrompt(this.prompt, { ...this.text, parts: data.parts, offsets: promptOffsets });
+    this.forward.units = buildPrompt(this.prompt, { ...this.text, offsets: promptOffsets });
     const { units, sentences } = buildResponse(this.response, { ...this.text, sentences: data.sentences, offsets: responseOffsets });
     Object.assign(this, { sentences, sentenceOfUnit: ownersOf(sentences, units.length) });
     this.reverse.units = units;
@@ -75,6 +75,7 @@ class View {
     this.scoresId = data.scores_id;
     this.scores = float32(data.scores); // (response, prompt), row-major
     this.words = WORDS[data.measure];
+    if (this.signs) this.signs.box.disabled = !this.words.signed; // attention is never negative
     put(this.list.rawName, this.words.raw);
     this.numbers = this.compact ? new Map() : cite(this);
     this.forward.moved();
@@ -121,13 +122,14 @@ class View {
 
   toolbar(compact) {
     const set = (name, slow) => (value) => this.change({ [name]: value }, slow);
-    const percentOf = (v) => (v ? `< ${Math.round(v * 100)} %` : "off");
+    const percentOf = (v) => (v ? `< ${Math.round(v * 100)} % of the strongest` : "off");
+    this.signs = compact ? null : choice("Scores", "signed", [[false, "Positive"], [true, "Signed"]], "Signed also shows what counted against the response, in red; the attention of one head is never negative", set("signed"));
     this.controls = compact
       ? [toggle("Show first-token sink", "sink", "Many heads park their attention on the first token. Hidden, it does not set the colour scale.", set("sink"))]
       : [
           choice("Sources", "granularity", GRANULARITIES.map((g) => [g, capital(g)]), "What gets a score in the prompt", set("granularity")),
           choice("Target", "unit", [["token", "Token"], ["sentence", "Sentence"]], "What is picked in the response", set("unit")),
-          choice("Scores", "signed", [[false, "Positive"], [true, "Signed"]], "Signed also shows what counted against the response, in red", set("signed")),
+          this.signs,
           slider("Intensity", "intensity", 0.5, 3, 0.1, (v) => `× ${v.toFixed(1)}`, "At × 1 colour is proportional to the score; more makes weak sources visible", set("intensity", true)),
           slider("Hide weak", "threshold", 0, 0.9, 0.05, percentOf, "Threshold: leaves sources below this part of the strongest one uncoloured", set("threshold", true)),
           toggle("Template", "template", "Shows the tokens that the chat template adds around your text", set("template")),
@@ -178,8 +180,12 @@ class View {
     this.pointed.target = null;
     this.changed();
     this.draw();
+    if (this.settings.pin) this.bringStrongest();
+  }
+  // Unless a source nearly as strong is in view already.
+  bringStrongest(behavior) {
     const strong = this.ranking.filter((s) => Math.abs(this.values[s]) >= Math.abs(this.values[this.ranking[0]]) / 2);
-    if (this.settings.pin && strong.length && !strong.some((s) => this.forward.inView(s))) this.bring(this.forward, this.items()[strong[0]]);
+    if (strong.length && !strong.some((s) => this.forward.inView(s))) this.bring(this.forward, this.items()[strong[0]], behavior);
   }
   stretch(pin) {
     this.settings.pin = pin;
@@ -226,6 +232,7 @@ class View {
 
   // ---------------------------------------------------------------- sources, targets, units, tokens
 
+  signed() { return this.settings.signed && !!this.words.signed; }
   items() { return this.sources[this.settings.granularity]; }
   spanOf(s) { const { tokenStart, tokenEnd } = this.items()[s]; return [tokenStart, tokenEnd - 1]; }
   tokensOf(item) { return [this.reverse.units[item.first].first, this.reverse.units[item.last].last]; }
@@ -242,8 +249,10 @@ class View {
     this.reverse.setItems(this.settings.unit === "sentence" ? this.sentences : this.reverse.units.map((_, u) => ({ first: u, last: u })));
   }
   nameOf(item) {
-    const { titles } = this.text, title = titles[item.document];
-    if (titles.length > 1) return `Doc ${item.document + 1}${title ? ` · ${excerpt(title, 40)}` : ""}`;
+    const { titles, parts } = this.text, part = parts.find((p) => p.tokenStart <= item.tokenStart && item.tokenStart < p.tokenEnd);
+    if (this.compact && part?.document == null) return part?.role || "Template"; // every token of the prompt is a source here
+    const at = this.compact ? part.document : item.document, title = titles[at];
+    if (titles.length > 1) return `Doc ${at + 1}${title ? ` · ${excerpt(title, 40)}` : ""}`;
     const kind = this.settings.granularity; // a single context: say which of its sentences
     return kind === "document" ? title || "Context" : `${capital(kind)} ${this.items().indexOf(item) + 1}`;
   }
@@ -273,10 +282,13 @@ class View {
     if (next.target !== before.target) this.drawTarget(target);
     if (next.source !== before.source) this.drawSource(source);
     this.clearButton.disabled = !pin && !kept;
+    if (this.settled) return;
+    this.settled = true;
+    this.bringStrongest("instant");
   }
 
   drawTarget(target) {
-    const { signed, intensity, sink } = this.settings, perToken = new Float64Array(this.width);
+    const { intensity, sink } = this.settings, signed = this.signed(), perToken = new Float64Array(this.width);
     if (this.length) meanOfRows(this.scores, this.width, ...(target ?? [0, this.length - 1]), perToken);
     if (this.compact && !sink) perToken[0] = 0;
     const sums = sourceSums(this.items(), perToken);
@@ -297,7 +309,7 @@ class View {
   }
 
   drawSource(source) {
-    const { signed, intensity } = this.settings, { items } = this.reverse;
+    const { intensity } = this.settings, signed = this.signed(), { items } = this.reverse;
     this.reverseLegend.box.hidden = !source;
     this.root.classList.toggle("with-source", !!source);
     this.used = source && this.useOf(source);
@@ -312,7 +324,7 @@ class View {
       const [first, last] = this.tokensOf(item);
       let sum = 0;
       for (let t = first; t <= last; t++) sum += perToken[t];
-      return shown(sum / (last - first + 1), this.settings.signed);
+      return shown(sum / (last - first + 1), this.signed());
     });
   }
 
@@ -326,6 +338,7 @@ class View {
       raw: digits(this.values[s]),
       part: top ? Math.abs(this.values[s]) / top : 0,
       against: this.values[s] < 0,
+      weak: top > 0 && Math.abs(this.values[s]) / top < this.settings.threshold,
     }));
   }
 
@@ -334,7 +347,7 @@ class View {
     let parts;
     if (!this.length) parts = ["The response is empty, so there is nothing to attribute."];
     else if (!this.items().length) parts = ["The prompt has no context, so there are no sources."];
-    else if (!item) parts = [this.settings.signed ? "Every source scores zero for this." : "No source has a positive score for this. Switch Scores to Signed to see what counted against it."];
+    else if (!item) parts = [this.signed() || !this.words.signed ? "Every source scores zero for this." : "No source has a positive score for this. Switch Scores to Signed to see what counted against it."];
     else if (!target) parts = [this.words.rest];
     else parts = [el("q", "target", this.targetText(target, 70)), " ← ", percent(this.share(this.values[top])), " from ", el("b", "", this.nameOf(item)), " ", el("q", "", this.textOf(item, 110))];
     this.readout.replaceChildren(...parts);
@@ -386,7 +399,7 @@ class View {
 // Returns them by where the source starts in the prompt.
 function cite(view) {
   const items = view.sources.sentence, numbers = new Map(), perToken = new Float64Array(view.width);
-  view.prompt.querySelectorAll("[data-cite]").forEach((node) => delete node.dataset.cite);
+  view.prompt.querySelectorAll("[data-cite]").forEach((mark) => { const node = mark.parentNode; mark.remove(); node.normalize(); });
   for (const sentence of view.sentences) {
     sentence.cites.replaceChildren();
     if (!/[\p{L}\p{N}]/u.test(sentence.text)) continue;
@@ -395,9 +408,7 @@ function cite(view) {
       const item = items[s], share = percent(values[s] / total);
       if (!numbers.has(item.start)) {
         numbers.set(item.start, numbers.size + 1);
-        const { node } = view.forward.units[item.first];
-        node.dataset.cite = numbers.get(item.start);
-        node.classList.toggle("lead", !/^\s/.test(node.textContent));
+        markSource(view.forward.units[item.first].node, numbers.get(item.start));
       }
       const number = numbers.get(item.start), mark = button("cite", `[${number}]`, () => view.jump(item));
       mark.title =
@@ -409,6 +420,16 @@ function cite(view) {
     }
   }
   return numbers;
+}
+
+// The number of a cited source, right before its first letter: in front of the space it would seem to end the sentence before.
+function markSource(node, number) {
+  const text = [...node.childNodes].find((child) => child.data?.trim()), mark = el("i");
+  mark.dataset.cite = number;
+  if (!text) return node.prepend(mark);
+  const blank = text.data.search(/\S/);
+  mark.className = blank > 0 ? "" : "lead";
+  (blank > 0 ? text.splitText(blank) : text).before(mark);
 }
 
 // Colour levels of values: proportional to the strongest at intensity 1, none below the threshold.

@@ -20,7 +20,7 @@ class RankedList {
 
   next() { return ROWS[(ROWS.indexOf(this.rows) + 1) % ROWS.length]; }
 
-  // ranking: sources, strongest first; describe(source) -> {name, cited, text, share, raw, part, against}
+  // ranking: sources, strongest first; describe(source) -> {name, cited, text, share, raw, part, against, weak}
   show(ranking, count, target, describe) {
     while (this.list.children.length < ranking.length) this.list.append(this.row());
     [...this.list.children].forEach((row, r) => {
@@ -31,6 +31,7 @@ class RankedList {
       for (const name of ["name", "cited", "text", "share", "raw"]) put(row.fields[name], about[name]);
       row.fields.meter.style.transform = `scaleX(${about.part})`;
       row.classList.toggle("against", about.against);
+      row.classList.toggle("weak", about.weak);
     });
     this.more.hidden = count <= ROWS[0];
     put(this.more, this.next() > this.rows && count > this.rows ? `Show ${Math.min(this.next(), count)} of ${count}` : `Show the first ${ROWS[0]} only`);

@@ -34,6 +34,7 @@ class Painter {
     this.heat.replaceChildren();
     this.paths = new Array(this.items.length);
     this.painted = new Int8Array(this.items.length);
+    for (const name of MARKS) this.marks[name].drawn = undefined;
   }
 
   // Where each item begins and ends, in px from the top of the scroller's content. One layout read per change.
@@ -91,7 +92,7 @@ class Painter {
     const mark = this.marks[name];
     if (mark.item?.first === item?.first && mark.item?.last === item?.last) return;
     mark.item = item;
-    mark.drawn = null;
+    mark.drawn = undefined; // not null: that is what no run is drawn as
     this.drawMark(mark);
   }
   drawMark(mark) {
@@ -128,11 +129,12 @@ function roundedBox(x, y, w, h) {
 }
 const line = (x, y, w, h) => `M${r1(x)} ${r1(y + h - 1)}h${r1(w)}v2h${r1(-w)}z`;
 
-// The text of a run of units, without the space that its first token begins with.
+// The text of a run of units, without the space that its first token begins with and a citation's mark.
 function rangeOf(units, { first, last }) {
-  const range = new Range(), head = units[first].node.firstChild, end = units[last].node;
+  const range = new Range(), mark = units[first].node.querySelector("[data-cite]"), head = units[first].node.firstChild, end = units[last].node;
   const blank = head?.data?.search(/\S/) ?? -1;
-  if (blank > 0) range.setStart(head, blank);
+  if (mark) range.setStartAfter(mark);
+  else if (blank > 0) range.setStart(head, blank);
   else range.setStart(units[first].node, 0);
   range.setEnd(end, end.childNodes.length);
   return range;

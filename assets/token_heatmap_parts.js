@@ -22,12 +22,13 @@ function button(cls, text, press) {
 }
 function legend() {
   const words = el("span", "words"), low = el("span"), ramp = el("i", "ramp"), high = el("span");
-  const box = el("div", "legend", words, low, ramp, high);
+  const box = el("div", "legend", el("span", "scale", low, ramp, high), words); // drawn from the right; words that do not fit go
   let bent; // what the ramp was drawn for
   return {
     box,
     show(text, signed, intensity, top) { // the ramp bends with Intensity, as the text does
       put(words, text);
+      box.title = text;
       put(low, top ? (signed ? `−${top}` : "0") : "");
       put(high, top);
       if (bent === `${signed}|${intensity}`) return;

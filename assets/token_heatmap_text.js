@@ -7,8 +7,14 @@ function el(tag, cls, ...children) {
   return e;
 }
 
-// Control characters would be invisible (an ANSI code begins with one): show the pictures Unicode has for them.
-const readable = (text) => text.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, (c) => (c === "\r" ? c : c === "\x7f" ? "␡" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+// Control characters would be invisible (an ANSI code begins with one): show the pictures Unicode has for them. Those
+// that turn the direction of what follows have none: show their names, and the text as it stands in the prompt.
+const TURNS = { "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF", "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI" };
+const readable = (text) => text.replace(/[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g, (c) => {
+  if (c in TURNS) return `‹${TURNS[c]}›`;
+  return c === "\r" ? c : c === "\x7f" ? "␡" : String.fromCharCode(0x2400 + c.charCodeAt(0));
+});
+const PILED = /\p{M}{5}/u; // more marks on one letter than a line has room for
 const oneLine = (text) => readable(text).trim().replace(/\s*\n\s*/g, " ↵ ").replace(/[\t ]+/g, " ");
 const blanks = { "\n": "↵", "\t": "⇥" };
 const excerpt = (text, length) => {
@@ -62,7 +68,7 @@ function fillText(parent, text, start, end, units, from) {
   if (at < end) parent.append(readable(text.slice(at, end)));
 }
 function unitElement(text, u) {
-  const node = el("span", "u");
+  const node = el("span", PILED.test(text) ? "u piled" : "u");
   node.unit = u;
   if (!text.includes("\n")) node.textContent = readable(text);
   else

@@ -12,6 +12,7 @@ from at2_core import exploration as explorations  # noqa: E402
 from at2_core.errors import At2Error  # noqa: E402
 from pages.ui import session  # noqa: E402
 from pages.ui.attribution_view import SETTINGS, attribution_view  # noqa: E402
+from pages.ui.example_views import opening  # noqa: E402
 from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
@@ -58,7 +59,10 @@ def example(name: str) -> None:
     except At2Error as error:
         frame.complain(str(error), "example")
         return
-    attribution_view(exploration, exploration.note)
+    note = exploration.note
+    if exploration.stop_reason == "length":
+        note += f" The response was cut at {len(exploration.response_ids)} tokens."
+    attribution_view(exploration, note, opening(st.session_state["shown"][1], exploration))
 
 
 def own(name: str) -> None:
@@ -68,7 +72,10 @@ def own(name: str) -> None:
     with st.expander(label, expanded=open_panel, key=f"own-panel-{open_panel}"):
         asked = own_text(run)
     if asked:
-        run = session.runs().start(session.engine(), *asked)
+        # A second press that was on its way before the first one's answer goes to the run that the first began.
+        before = session.own_run()
+        same = before is not None and before.active and (before.task, before.settings) == asked
+        run = before if same else session.runs().start(session.engine(), *asked)
         st.session_state["own_run"] = run.id
         session.look_at("run", run.id, keep=SETTINGS)
         st.rerun()

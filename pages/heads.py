@@ -12,8 +12,12 @@ from at2_core.errors import ExplorationFileError  # noqa: E402
 from at2_core.estimator import Estimator  # noqa: E402
 from at2_core.exploration import Exploration  # noqa: E402
 from pages.ui import head_overview, head_views, session  # noqa: E402
+from pages.ui.estimator_choice import choice  # noqa: E402
+from pages.ui.estimator_shortfall import shortfall_remark  # noqa: E402
 from pages.ui.head_address import Address  # noqa: E402
 from pages.ui.head_page import Page, estimator_for, waiting  # noqa: E402
+from pages.ui.jobs import Run  # noqa: E402
+from pages.ui.run_progress import status_line  # noqa: E402
 
 
 @st.fragment
@@ -44,7 +48,32 @@ def heads(exploration: Exploration, engine: session.Engine, estimator: Estimator
         draw()
 
 
+def shown_instead() -> None:
+    """Says so where what the address names is not what is shown: it is not there, or not finished yet."""
+    kind, name = wished
+    if kind == "example":
+        if name not in session.example_ids():
+            frame.remark(f"There is no example called {name!r}; here is another one.", "heads-instead")
+        return
+    run = session.run_of_address()
+    if run is not None and run.active:
+        _follow(run)
+    elif run is None and name != "new":
+        frame.remark("That generation is not on this server any more; here is an example.", "heads-instead")
+    elif run is None or run.exploration is None:
+        frame.remark("Your own text has no response yet; here is an example.", "heads-instead")
+
+
+@st.fragment(run_every=1.0)
+def _follow(run: Run) -> None:
+    if not run.active:
+        st.rerun()
+    frame.remark(f"Your own text appears here when its response is done; until then, an example. {status_line(run)}",
+                 "heads-instead")  # fmt: skip
+
+
 engine = session.engine()
+wished = session.asked()
 if engine.status == "idle":  # after a failure it waits to be asked again
     engine.start()
 try:
@@ -52,9 +81,13 @@ try:
 except ExplorationFileError as error:
     frame.complain(str(error), "heads-example")
     st.stop()
-estimator, shortfall = estimator_for(exploration, engine)
+shown_instead()
+chosen = choice()
+estimator, shortfall = estimator_for(exploration, engine, chosen)
+if chosen.problem:
+    frame.complain(chosen.problem, "heads-choice")
 if shortfall:
-    frame.remark(shortfall, "heads-estimator")
+    shortfall_remark(shortfall, "heads-estimator")
 if estimator is None:
     waiting(engine, "grid")
 else:

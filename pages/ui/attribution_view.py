@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,41 @@ from at2_core.errors import At2Error
 from at2_core.estimator import Estimator
 from at2_core.exploration import Exploration
 from pages.ui import export, frame, session
+from pages.ui.estimator_choice import Choice, choice
+from pages.ui.estimator_scores import told, with_chosen
+from pages.ui.estimator_shortfall import shortfall_remark
 from pages.ui.model_status import waiting_for_model
 from pages.ui.token_heatmap import ViewState, token_heatmap
 
 Head = tuple[int, int]  # layer, head
-METHODS = {"at2": "AT2", "average": "Average attention", "head": "One head"}
+METHODS = {"at2": "AT2", "former": "Former θ", "average": "Average attention", "head": "One head"}
 METHOD_HELP = (
-    "AT2 weighs the attention of every head by a coefficient that was learned from ablations. Average attention "
-    "weighs all heads alike. One head shows the attention of a single one."
+    "AT2 weighs the attention of every head by a coefficient that was learned from ablations; Former θ does "
+    "so with the coefficients used before those chosen. Average attention weighs all heads alike. One head shows the "
+    "attention of a single one."
 )
 VIEW_KEYS = ("granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
 KEYS = ("method", "layer", "head", *VIEW_KEYS)
+NONE = "none"  # in the address: not what the example opens with, but nothing
+USUAL = ViewState()
 SETTINGS = tuple(
     key for key in KEYS if key not in ("pin", "source")
 )  # what another text is looked at with, too
 
 
 @st.fragment
-def attribution_view(exploration: Exploration, note: str) -> None:
-    """Everything about one exploration. A switch or a pin runs this fragment again, and nothing else."""
-    wished = _from_address(exploration)
+def attribution_view(exploration: Exploration, note: str, opening: ViewState = USUAL) -> None:
+    """Everything about one exploration. A switch or a pin runs this fragment again, and nothing else.
+
+    opening: what is shown where the address says nothing else.
+    """
+    wished, chosen = _from_address(exploration), choice()
+    above = st.container()  # where the chosen estimator says why it is not used
+    with above:
+        made, exploration = exploration, with_chosen(exploration, chosen)
+        if exploration is not made:
+            with st.container(key="quiet-estimator"):
+                st.text(told(chosen))
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
         st.text(note, width="stretch")
         method = _method(exploration, wished)
@@ -40,10 +55,10 @@ def attribution_view(exploration: Exploration, note: str) -> None:
         files = st.container(width="content")
     shortfall = session.engine().shortfall
     if "at2" not in exploration.scores and shortfall:
-        frame.remark(f"Average attention is shown. {shortfall}", "no-estimator")
+        shortfall_remark(shortfall, "no-estimator")
     head, scores, measure = None, None, "attribution"
     if head_row:
-        head, scores = _one_head(exploration, wished, head_row)
+        head, scores = _one_head(exploration, wished, head_row, chosen.chosen)
         measure = "attribution" if scores is None else "attention"
     if scores is None:
         scores = exploration.scores[method if method in exploration.scores else "average"]
@@ -52,20 +67,32 @@ def attribution_view(exploration: Exploration, note: str) -> None:
         scores=scores,
         measure=measure,
         initial=ViewState.read(
-            wished, response_tokens=len(exploration.response_ids), prompt_tokens=len(exploration.prompt.ids)
+            asdict(opening) | wished,
+            response_tokens=len(exploration.response_ids),
+            prompt_tokens=len(exploration.prompt.ids),
         ),
         key="explore",
         on_change=lambda: None,
     )
-    _to_address(exploration, method, head, view)
+    _to_address(exploration, method, head, view, opening)
     with files, st.popover("Save", icon=":material/download:"):
-        _downloads(exploration, scores, view, method)
+        if head_row and measure == "attribution":  # average attention stands in while the head cannot be read
+            method, head = "average", None
+        _downloads(_by(exploration, method, chosen), scores, view, method, head)
+
+
+def _by(exploration: Exploration, method: str, chosen: Choice) -> Exploration:
+    """The exploration with the name of the estimator that the method's scores come from."""
+    if method != "former" or chosen.former is None:
+        return exploration
+    former = chosen.former
+    return replace(exploration, estimator=former.name, estimator_fingerprint=former.fingerprint)
 
 
 def _method(exploration: Exploration, wished: dict[str, Any]) -> str:
     offered = [m for m in METHODS if m in exploration.scores or m == "head"]
     key = f"method-{exploration.id}"
-    if key not in st.session_state:
+    if st.session_state.get(key) not in offered:
         st.session_state[key] = wished["method"] if wished.get("method") in offered else offered[0]
     return st.segmented_control(
         "Method",
@@ -79,7 +106,7 @@ def _method(exploration: Exploration, wished: dict[str, Any]) -> str:
 
 
 def _one_head(
-    exploration: Exploration, wished: dict[str, Any], row: DeltaGenerator
+    exploration: Exploration, wished: dict[str, Any], row: DeltaGenerator, chosen: Estimator | None
 ) -> tuple[Head | None, np.ndarray | None]:
     """The chosen head and its attention float32 (T, n), or None while that cannot be read."""
     engine = session.engine()
@@ -87,7 +114,7 @@ def _one_head(
     if engine.status != "ready":
         waiting_for_model(engine, "One head needs the model; average attention is shown meanwhile.", "head")
         return asked, None
-    chosen = asked or _strongest(engine.estimator)
+    first = asked or _strongest(chosen or engine.estimator)
     with row:
         head = tuple(
             st.selectbox(
@@ -100,7 +127,7 @@ def _one_head(
                 width=112,
             )
             for name, count, wish in zip(
-                ("Layer", "Head"), (engine.lm.num_layers, engine.lm.num_heads), chosen, strict=True
+                ("Layer", "Head"), (engine.lm.num_layers, engine.lm.num_heads), first, strict=True
             )
         )
     try:
@@ -125,19 +152,21 @@ def _attention(exploration_id: str, head: Head, _exploration: Exploration) -> np
     return head_attention(session.engine().lm, session.generation_of(_exploration), *head)
 
 
-def _downloads(exploration: Exploration, scores: np.ndarray, view: ViewState, method: str) -> None:
+def _downloads(
+    exploration: Exploration, scores: np.ndarray, view: ViewState, method: str, head: Head | None
+) -> None:
     target = "the pinned span" if view.pin else "the whole response"
     st.text(f"Scores of {view.granularity} sources for {target}.")
     st.download_button(
         "Ranked sources (CSV)",
-        data=lambda: export.ranked_table(exploration, scores, view).encode(),
+        data=lambda: export.ranked_table(exploration, scores, view, method, head).encode(),
         file_name=f"sources-{exploration.id}.csv",
         mime="text/csv",
         on_click="ignore",
     )
     st.download_button(
         "Everything (JSON)",
-        data=lambda: export.everything(exploration, scores, view, method).encode(),
+        data=lambda: export.everything(exploration, scores, view, method, head).encode(),
         file_name=f"attribution-{exploration.id}.json",
         mime="application/json",
         on_click="ignore",
@@ -159,6 +188,8 @@ def _from_address(exploration: Exploration) -> dict[str, Any]:
 def _read(key: str, text: str) -> Any:
     try:
         if key in ("pin", "source"):
+            if text == NONE:
+                return text
             first, _, last = text.partition("-")
             return int(first), int(last or first)
         if key in ("intensity", "threshold"):
@@ -170,14 +201,16 @@ def _read(key: str, text: str) -> Any:
     return text == "1" if key in ("signed", "template") else text
 
 
-def _to_address(exploration: Exploration, method: str, head: Head | None, view: ViewState) -> None:
+def _to_address(
+    exploration: Exploration, method: str, head: Head | None, view: ViewState, opening: ViewState
+) -> None:
     """Make the address say what is shown; what is as it would be anyway is left out."""
     params: dict[str, str] = {}
     if method != next(iter(exploration.scores)):
         params["method"] = method
     if head is not None:
         params |= {"layer": str(head[0]), "head": str(head[1])}
-    usual, now = asdict(ViewState()), asdict(view)
+    usual, now = asdict(opening), asdict(view)
     params |= {key: _write(now[key]) for key in VIEW_KEYS if now[key] != usual[key]}
     st.session_state["explore-kept"] = (exploration.id, params)
     others = {key: value for key, value in st.query_params.items() if key not in KEYS}
@@ -188,6 +221,8 @@ def _to_address(exploration: Exploration, method: str, head: Head | None, view: 
 def _write(value: Any) -> str:
     if isinstance(value, bool):
         return "1"
+    if value is None:
+        return NONE
     if isinstance(value, tuple):
         return f"{value[0]}-{value[1]}"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,6 +15,8 @@ from at2_core.sources import Source
 from pages.ui.token_heatmap import ViewState
 
 COLUMNS = ("rank", "score", "share", "document", "title", "start", "end", "text")
+LEARNED = ("at2", "former")  # methods whose scores come from an estimator
+Head = tuple[int, int]  # layer, head
 
 
 def target_scores(exploration: Exploration, scores: np.ndarray, view: ViewState) -> np.ndarray:
@@ -34,32 +36,63 @@ def shares(values: np.ndarray) -> np.ndarray:
     return values / total if total else values
 
 
-def ranked_table(exploration: Exploration, scores: np.ndarray, view: ViewState) -> str:
-    """CSV: the sources of the view's granularity, strongest first. Positions are characters of the prompt."""
+def origin(exploration: Exploration, view: ViewState, method: str, head: Head | None) -> dict[str, Any]:
+    """What the scores are of; None where it does not apply. Response tokens are counted from 0, both inclusive."""
+    layer, number = head or (None, None)
+    learned = method in LEARNED
+    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    return {
+        "method": method,
+        "layer": layer,
+        "head": number,
+        "estimator": exploration.estimator if learned else None,
+        "estimator_fingerprint": exploration.estimator_fingerprint if learned else None,
+        "granularity": view.granularity,
+        "first_token": first,
+        "last_token": last,
+    }
+
+
+def ranked_table(
+    exploration: Exploration,
+    scores: np.ndarray,
+    view: ViewState,
+    method: str = "at2",
+    head: Head | None = None,
+) -> str:
+    """CSV: the sources of the view's granularity, strongest first, each row with what the scores are of.
+
+    Positions are characters of the prompt.
+    """
     values = target_scores(exploration, scores, view)
+    about = origin(exploration, view, method, head)
+    same = [_cell(value) if isinstance(value, str) else value for value in about.values()]
     out = io.StringIO()
     table = csv.writer(out)
-    table.writerow(COLUMNS)
+    table.writerow([*COLUMNS, *about])
     for rank, index in enumerate(np.argsort(-values, kind="stable"), start=1):
         source = exploration.sources[view.granularity][index]
         numbers = (rank, repr(float(values[index])), repr(float(shares(values)[index])), source.document + 1)
-        table.writerow(
-            [*numbers, _cell(_title(exploration, source)), source.start, source.end, _cell(source.text)]
-        )
+        place = (_cell(_title(exploration, source)), source.start, source.end, _cell(source.text))
+        table.writerow([*numbers, *place, *same])
     return "\ufeff" + out.getvalue()  # the mark tells spreadsheets that it is UTF-8
 
 
-def everything(exploration: Exploration, scores: np.ndarray, view: ViewState, method: str) -> str:
+def everything(
+    exploration: Exploration, scores: np.ndarray, view: ViewState, method: str, head: Head | None = None
+) -> str:
     """JSON: texts, tokens, sources, and the scores of every source for every response token, (response, sources)."""
     sources = exploration.sources[view.granularity]
     per_source = [scores[:, s.token_start : s.token_end].sum(axis=1, dtype=np.float64) for s in sources]
-    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    of = origin(exploration, view, method, head)
     about: dict[str, Any] = {
         "model": exploration.model,
         "method": method,
-        "estimator": {"name": exploration.estimator, "fingerprint": exploration.estimator_fingerprint},
+        "layer": of["layer"],
+        "head": of["head"],
+        "estimator": {"name": of["estimator"], "fingerprint": of["estimator_fingerprint"]},
         "granularity": view.granularity,
-        "target": {"first_token": first, "last_token": last},
+        "target": {"first_token": of["first_token"], "last_token": of["last_token"]},
         "prompt": exploration.prompt.text,
         "response": exploration.text,
         "response_tokens": [{"start": a, "end": b} for a, b in exploration.response_offsets],

@@ -20,6 +20,7 @@ from pages.ui.head_state import Head
 # Colours that hold on a light and on a dark page alike. Zero is see-through, so the same figure fits both and
 # follows a switch of the theme at once.
 BLUE, RED, FRAME = (45, 112, 206), (202, 74, 58), "#DB8A24"
+FAINT = 0.22  # opacity of faded cells: the colour can still be told
 
 
 def head_grid(
@@ -30,18 +31,22 @@ def head_grid(
     muted: tuple[Head, ...],
     key: str,
     on_click: Callable[[list[Head]], None],
+    labels: list[str] | None = None,
+    faint: np.ndarray | None = None,
 ) -> None:
     """Draw values (layers, heads) with the picks framed; call on_click with the heads that a click leaves framed.
 
     That is the clicked one, several after shift-clicks, or none when the click took the only frame away.
-    quantity: what a cell's number is, in words, for the hover text.
+    quantity: what a cell's number is, in words, for the hover text. labels: that text for every cell, in place of number
+    and rank. faint: cells (layers, heads) to fade.
     """
-    identity = values.tobytes() + json.dumps([key, values.shape, muted]).encode()
+    identity = values.tobytes() + json.dumps([key, values.shape, muted, labels]).encode()
+    identity += b"" if faint is None else faint.tobytes()
     figure_id = hashlib.sha1(identity, usedforsecurity=False).hexdigest()[:10]
     # What the drawn chart already frames. It is drawn anew only when something other than itself chose a head.
     drawn = st.session_state.setdefault(f"{key}-drawn", {"id": None, "framed": (), "round": 0})
     if drawn["id"] != figure_id or set(drawn["framed"]) != set(picks):
-        figure = head_figure(values, quantity, picks, muted)
+        figure = head_figure(values, quantity, picks, muted, labels, faint)
         drawn.update(id=figure_id, figure=figure, framed=picks, round=drawn["round"] + 1)
     chart_key = f"{key}-{figure_id}-{drawn['round']}"
 
@@ -63,6 +68,11 @@ def head_grid(
         # Two quick clicks on neighbouring cells are two choices, not a double click that clears the first.
         config={"modeBarButtons": [["toImage"]], "displaylogo": False, "doubleClickDelay": 1},
     )
+
+
+def number(value: float, form: str = "+.3g") -> str:
+    """A number with a minus sign in place of the hyphen."""
+    return format(value, form).replace("-", "−")
 
 
 def grid_height(heads: int) -> int:
@@ -99,25 +109,32 @@ def strongest(values: np.ndarray) -> Head:
 
 
 def head_figure(
-    values: np.ndarray, quantity: str, first: tuple[Head, ...], muted: tuple[Head, ...]
+    values: np.ndarray,
+    quantity: str,
+    first: tuple[Head, ...],
+    muted: tuple[Head, ...],
+    labels: list[str] | None = None,
+    faint: np.ndarray | None = None,
 ) -> go.Figure:
     """The figure for values (layers, heads), with the heads in `first` framed. Point l * heads + h is head (l, h)."""
     layers, heads = values.shape
     limit = float(np.abs(values).max()) or 1.0
+    signed = quantity != "deviation"  # which has no below zero, in the values and in the colours
+    low, colours = (-limit, _see_through_at_zero()) if signed else (0.0, _from_zero())
     x, y = (axis.ravel().tolist() for axis in np.mgrid[0:layers, 0:heads])
     rank = ranks(values).ravel()
-    labels = [
-        f"{v:+.3g}<br>rank {r} of {rank.size} by size" for v, r in zip(values.ravel(), rank, strict=True)
+    labels = labels or [
+        f"{number(v)}<br>rank {r} of {rank.size} by size" for v, r in zip(values.ravel(), rank, strict=True)
     ]
     row = _row_height(heads)
     column = 720 / layers
     figure = go.Figure(
         [
             go.Heatmap(
-                z=values.T,
-                zmin=-limit,
+                z=values.T if faint is None else np.where(faint, np.nan, values).T,
+                zmin=low,
                 zmax=limit,
-                colorscale=_see_through_at_zero(),
+                colorscale=colours,
                 xgap=1,
                 ygap=1,
                 hoverinfo="skip",
@@ -126,8 +143,8 @@ def head_figure(
                     "outlinewidth": 0,
                     "len": 1.0,
                     "x": 1.01,
-                    "tickvals": [-limit, 0, limit],
-                    "ticktext": [f"{-limit:.2g}", "0", f"{limit:.2g}"],
+                    "tickvals": sorted({low, 0.0, limit}),
+                    "ticktext": [number(tick, ".2g") for tick in sorted({low, 0.0, limit})],
                 },
             ),
             go.Scatter(
@@ -138,7 +155,7 @@ def head_figure(
                 selectedpoints=[layer * heads + head for layer, head in first],
                 marker={
                     "symbol": "square-open",
-                    "size": min(row, 24) - 4,
+                    "size": min(row, int(column) + 3) - 4,  # the cell with the line around it
                     "color": FRAME,
                     "line": {"width": 3},
                     "opacity": 0,
@@ -146,13 +163,19 @@ def head_figure(
                 selected={"marker": {"opacity": 1}},
                 unselected={"marker": {"opacity": 0}},
                 customdata=labels,
-                hovertemplate=f"layer %{{x}}, head %{{y}}<br>{quantity} %{{customdata}}<extra></extra>",
+                hovertemplate=f"L%{{x}} · H%{{y}}: {quantity} %{{customdata}}<extra></extra>",  # low: it hides what is beside
+                hoverlabel={"font": {"size": 11}},
             ),
             # White on strong cells; on faint ones no colour of its own but the theme's text colour, light or dark.
             _crosses([m for m in muted if abs(values[m]) > 0.3 * limit], row, color="white"),
             _crosses([m for m in muted if abs(values[m]) <= 0.3 * limit], row),
         ]
     )
+    if faint is not None:
+        figure.add_heatmap(
+            z=np.where(faint, values, np.nan).T, zmin=low, zmax=limit, colorscale=colours,
+            xgap=1, ygap=1, hoverinfo="skip", showscale=False, opacity=FAINT,
+        )  # fmt: skip
     ticks = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": ""}
     figure.update_xaxes(range=[-0.5, layers - 0.5], dtick=_step(layers), **ticks)
     figure.update_yaxes(range=[heads - 0.5, -0.5], dtick=_step(heads), **ticks)
@@ -196,6 +219,11 @@ def _see_through_at_zero() -> list[tuple[float, str]]:
         colour = BLUE if k > 0 else RED if k < 0 else (128, 128, 128)
         stops.append(((k + 8) / 16, f"rgba({colour[0]},{colour[1]},{colour[2]},{0.07 + 0.93 * t**0.7:.3f})"))
     return stops
+
+
+def _from_zero() -> list[tuple[float, str]]:
+    """The blue half of it, for what is never negative."""
+    return [(2 * at - 1, colour) for at, colour in _see_through_at_zero() if at >= 0.5]
 
 
 def _step(count: int) -> int:

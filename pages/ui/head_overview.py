@@ -5,13 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from at2_core import exploration as explorations
+from at2_core.card import plain
 from pages.ui import head_reading as reading
 from pages.ui import session
 from pages.ui.head_address import SOURCES, Address
-from pages.ui.head_grid import grid_height, head_grid, legend
-from pages.ui.head_page import Page, quiet, waiting
+from pages.ui.head_grid import grid_height, head_grid, legend, number
+from pages.ui.head_page import Page, busy, quiet, waiting
 from pages.ui.head_ranking import head_ranking
 from pages.ui.head_state import GRIDS
+from pages.ui.head_uncertainty import cell_labels, legend_of_deviation, unsure
 
 GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
 SELECT = 215  # px: five controls in one row of 1280
@@ -37,7 +39,7 @@ def grid_controls(page: Page) -> None:
 
         return write
 
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="row-grid"):
         st.markdown("#### Which heads count", width="content")
         example_picker(address)
         st.segmented_control(
@@ -105,42 +107,74 @@ def grid_and_ranking(page: Page) -> None:
     if contribution and page.engine.status != "ready":
         waiting(page.engine, "contribution")
         return
-    values = theta
+    if contribution and busy(page, "contribution"):
+        return
+    estimator, spread = page.estimator, None if contribution else page.estimator.deviation
+    of_deviation, faint = spread is not None and state.deviation, unsure(estimator) if state.fade else None
+    ranked, quantity = theta, "coefficient"
     if contribution:
+        faint, quantity = None, "contribution"
         with st.spinner("Reading the example with the model…"):
-            values = reading.contribution(page.exploration, page.engine.lm, theta, state.pin, state.source)
-    quantity = "contribution" if contribution else "coefficient"
+            ranked = reading.contribution(page.exploration, page.engine.lm, theta, state.pin, state.source)
+    values = spread if spread is not None and of_deviation else ranked
     left, right = st.columns([13, 7], gap="medium")
     with left:
         head_grid(
             values,
-            quantity=quantity,
+            quantity="deviation" if of_deviation else quantity,
             picks=state.picks,
             muted=state.mute,
             key=f"heads-{state.grid}",
             on_click=address.choose,
+            labels=None if contribution else cell_labels(estimator, of_deviation),
+            faint=None if of_deviation else faint,
         )
     with right:
         head_ranking(
-            values,
+            ranked,
             quantity=quantity,
             picks=state.picks,
             muted=state.mute,
-            height=max(grid_height(values.shape[1]), 230),
+            height=max(grid_height(ranked.shape[1]), 230),
             key=f"heads-ranking-{state.grid}",
             on_pick=lambda head: address.choose([head]),
             on_compare=address.compare,
             on_mute=address.mute,
+            deviation=spread,
+            faint=faint,
         )
-    quiet(f"{legend(values, quantity)} θ: {page.estimator.name}.", "legend")
+    in_words = legend_of_deviation(estimator) if of_deviation else legend(values, quantity)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        quiet(f"{in_words} θ: {plain(estimator.name, 80)}.", "legend")
+        if spread is not None:
+            uncertainty_switches(page)
     if contribution:
         of, to = (
             reading.span_name(page.exploration, state.pin),
             reading.source_name(page.exploration, state.source),
         )
         quiet(
-            f"For {of}, {to}: the contributions of all heads add up to the score {values.sum():.4f}.", "sum"
+            f"For {of}, {to}: the contributions of all heads add up to the score {number(values.sum(), '.4f')}.",
+            "sum",
         )
+
+
+def uncertainty_switches(page: Page) -> None:
+    """Whether the grid shows how sure the coefficients are, and whether it fades those that are not."""
+    state, address = page.state, page.address
+    st.session_state["heads-deviation"], st.session_state["heads-fade"] = state.deviation, state.fade
+    st.toggle(
+        "Show ± deviation",
+        key="heads-deviation",
+        on_change=lambda: address.change(deviation=st.session_state["heads-deviation"]),
+        help="Standard deviation of each coefficient over bootstrap resamples of the examples it was learned from",
+    )
+    st.toggle(
+        "Fade unsure heads",
+        key="heads-fade",
+        on_change=lambda: address.change(fade=st.session_state["heads-fade"]),
+        help="Fades heads whose |θ| is below two deviations: other examples might have given them the other sign",
+    )
 
 
 def capital(text: str) -> str:

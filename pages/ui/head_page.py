@@ -10,9 +10,11 @@ from at2_core.errors import At2Error
 from at2_core.estimator import Estimator, load_estimator, uniform
 from at2_core.exploration import Exploration
 from pages.ui import frame, session
+from pages.ui.estimator_choice import Choice
 from pages.ui.head_address import Address
-from pages.ui.head_grid import ranks
+from pages.ui.head_grid import number, ranks
 from pages.ui.head_state import Head, HeadsState
+from pages.ui.head_uncertainty import spread
 from pages.ui.session import Engine
 
 
@@ -27,22 +29,22 @@ class Page:
     state: HeadsState
 
 
-def estimator_for(exploration: Exploration, engine: Engine) -> tuple[Estimator | None, str]:
-    """The estimator of the model that made the exploration; or average attention, and a sentence that says so.
+def estimator_for(exploration: Exploration, engine: Engine, choice: Choice) -> tuple[Estimator | None, str]:
+    """The estimator chosen, else that of the model that made the exploration; or average attention, and why.
 
     None while the model's shape is not known. Before the model is there, its estimator's file is all it takes.
     """
     lm = engine.lm if engine.lm is not None and engine.lm.name == exploration.model else None
+    if choice.chosen is not None and (lm is not None or engine.lm is None):
+        return choice.chosen, ""
     if lm is not None and engine.estimator is not None:
         return engine.estimator, ""
+    if lm is not None:
+        return uniform(lm.num_layers, lm.num_heads, model=lm.name), engine.shortfall
     try:
-        if lm is None:
-            return load_estimator(session.ESTIMATOR or exploration.model), ""
-        shortfall = engine.shortfall
+        return load_estimator(session.ESTIMATOR or exploration.model), ""
     except At2Error as error:
-        shortfall = str(error)
-    said = f"{shortfall} Until there is one, every head counts the same: average attention."
-    return (uniform(lm.num_layers, lm.num_heads, model=lm.name) if lm is not None else None), said
+        return None, str(error) if session.ESTIMATOR else session.no_estimator(exploration.model)
 
 
 def waiting(engine: Engine, what: str) -> None:
@@ -52,7 +54,7 @@ def waiting(engine: Engine, what: str) -> None:
     """
     if engine.status == "failed":
         frame.complain(engine.message, f"heads-{what}")
-        st.button("Try again", on_click=engine.start, key=f"heads-again-{what}")
+        st.button("Try again", on_click=engine.start, args=(True,), key=f"heads-again-{what}")
     elif engine.status != "ready":
         _watch(engine, what)
 
@@ -65,6 +67,24 @@ def _watch(engine: Engine, what: str) -> None:
     frame.remark(f"{said}… The {what} will appear here.", f"heads-{what}")
     if engine.part is not None:
         st.progress(min(1.0, max(0.0, engine.part)))
+
+
+def busy(page: Page, what: str) -> bool:
+    """Whether the model must read the example first and is taken; then it says so, and the page runs again when it is
+    free. A run that waited for it would keep every click waiting, too."""
+    if page.engine.kept(page.exploration.id) or not page.engine.lock.locked():
+        return False
+    _until_free(page, what)
+    return True
+
+
+@st.fragment(run_every=0.5)
+def _until_free(page: Page, what: str) -> None:
+    if not page.engine.lock.locked():
+        st.rerun()
+    own = session.own_run()
+    by = "your own text" if own and own.state == "running" else "another generation"
+    frame.remark(f"The model is busy with {by}. The {what} will appear here when it is free.", f"busy-{what}")
 
 
 def quiet(sentence: str, key: str) -> None:
@@ -82,7 +102,9 @@ def note(page: Page, head: Head) -> str:
     theta = page.estimator.theta
     rank = ranks(theta)[head]
     muted = ", muted" if head in page.state.mute else ""
-    return f"coefficient {theta[head]:+.3g}, rank {rank} of {theta.size}{muted}"
+    return (
+        f"coefficient {number(theta[head])}{spread(page.estimator, head)}, rank {rank} of {theta.size}{muted}"
+    )
 
 
 def short_name(head: Head) -> str:

@@ -29,8 +29,13 @@ def head_ranking(
     on_pick,
     on_compare,
     on_mute,
+    deviation: np.ndarray | None = None,
+    faint: np.ndarray | None = None,
 ) -> None:
-    """Draw values (layers, heads) largest magnitude first; each callback gets the head of the row that was used."""
+    """Draw values (layers, heads) largest magnitude first; each callback gets the head of the row that was used.
+
+    deviation (layers, heads): drawn as whiskers and written behind a ±. faint (layers, heads): rows to fade.
+    """
     order = np.argsort(-np.abs(values).ravel(), kind="stable")
     component_key = f"{key}-{hashlib.sha1(values.tobytes()).hexdigest()[:10]}"
 
@@ -49,6 +54,8 @@ def head_ranking(
             "heads": values.shape[1],
             "order": order.tolist(),
             "values": values.ravel()[order].tolist(),
+            "deviations": None if deviation is None else deviation.ravel()[order].tolist(),
+            "faint": None if faint is None else faint.ravel()[order].tolist(),
             "picks": [list(head) for head in picks],
             "muted": [list(head) for head in muted],
             "height": height,

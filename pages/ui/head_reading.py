@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from at2_core.card import plain
 from at2_core.estimator import Estimator, without_heads
 from at2_core.exploration import Exploration
 from pages.ui import session
@@ -95,6 +96,5 @@ def source_name(exploration: Exploration, source: int | None, length: int = 40) 
 
 
 def short(text: str, length: int = 60) -> str:
-    """One line of at most `length` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    """One line of at most `length` characters, none of which turns the direction of the others."""
+    return plain(text, length)

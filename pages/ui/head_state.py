@@ -16,12 +16,15 @@ Head = tuple[int, int]
 MAX_COMPARED = 4  # matrices side by side that a screen of 1280 px still shows legibly
 GRIDS = ("coefficients", "contribution")
 VIEWS = ("matrix", "text", "without")
-KEYS = ("layer", "head", "compare", "mute", "sink", "grid", "source", "view", "pin")
+KEYS = ("layer", "head", "compare", "mute", "sink", "grid", "source", "view", "pin", "deviation", "fade")
 
 
 @dataclass(frozen=True)
 class HeadsState:
-    """picks: the chosen heads, the first is the one the page speaks of; pin: (first, last) response tokens."""
+    """picks: the chosen heads, the first is the one the page speaks of; pin: (first, last) response tokens.
+
+    deviation: the grid shows how sure the coefficients are; fade: it fades those that are not.
+    """
 
     picks: tuple[Head, ...]
     mute: tuple[Head, ...] = ()
@@ -30,6 +33,8 @@ class HeadsState:
     source: int | None = None
     view: str = "matrix"
     pin: tuple[int, int] | None = None
+    deviation: bool = False
+    fade: bool = False
 
     @property
     def head(self) -> Head:
@@ -60,6 +65,8 @@ def read(
         source=source,
         view=view if view in VIEWS else VIEWS[0],
         pin=_span(params.get("pin"), num_tokens),
+        deviation=params.get("deviation") == "1",
+        fade=params.get("fade") == "1",
     )
 
 
@@ -74,6 +81,10 @@ def write(state: HeadsState, strongest: Head) -> dict[str, str]:
         params["mute"] = _join(state.mute)
     if state.sink:
         params["sink"] = "1"
+    if state.deviation:
+        params["deviation"] = "1"
+    if state.fade:
+        params["fade"] = "1"
     if state.grid != GRIDS[0]:
         params["grid"] = state.grid
     if state.source is not None:

@@ -9,8 +9,9 @@ from at2_core.errors import At2Error
 from pages.ui import frame, session
 from pages.ui import head_reading as reading
 from pages.ui.head_address import SOURCES
+from pages.ui.head_grid import number
 from pages.ui.head_mute import change, source_scores
-from pages.ui.head_page import Page, note, quiet, short_name, title, waiting
+from pages.ui.head_page import Page, busy, note, quiet, short_name, title, waiting
 from pages.ui.head_pattern import Pattern, head_matrix
 from pages.ui.head_state import VIEWS, Head
 from pages.ui.token_heatmap import ViewState, token_heatmap
@@ -25,7 +26,7 @@ def pattern_controls(page: Page) -> None:
     st.session_state["heads-view"] = state.view if state.view in views else VIEWS[0]
     st.session_state["heads-comparing"] = address.comparing(state)
     one = len(state.picks) == 1
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="row-pattern"):
         st.markdown(f"#### {title(state.head)}" if one else f"#### {len(state.picks)} heads", width="content")
         st.segmented_control(
             "How to show attention",
@@ -67,6 +68,9 @@ def patterns(page: Page) -> None:
         with said:
             waiting(page.engine, "attention")
         return
+    with said:
+        if busy(page, "attention"):
+            return
     try:
         with said, st.spinner("Reading the example with the model…"):
             session.generation_of(page.exploration)
@@ -195,8 +199,6 @@ def muted_line(page: Page) -> None:
     else:
         said = f"the top source changes from {top} to {reading.source_name(exploration, changed.top_after)}"
     if changed.correlation is not None:
-        said += (
-            f" · rank correlation of the {len(sources)} sources, before and after: {changed.correlation:.2f}"
-        )
+        said += f" · rank correlation of the {len(sources)} sources, before and after: {number(changed.correlation, '.2f')}"
     span = reading.span_name(exploration, state.pin, 24)
     quiet(f"Without {muted_names(state.mute)}, for {span}: {said}", "muted")

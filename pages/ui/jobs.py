@@ -46,6 +46,8 @@ class Run:
     state: str = "waiting"
     text: str = ""  # of the response so far
     tokens: int = 0
+    generated: bool = False
+    read: float = 0.0  # share of a long prompt that the model has read
     error: str = ""
     exploration: Exploration | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -60,6 +62,9 @@ class Run:
         if self.generating_since is None:
             self.generating_since = time.monotonic()
         self.text, self.tokens = text, self.tokens + 1
+
+    def tell_prompt(self, done: int, total: int) -> None:
+        self.read = done / total
 
     def seconds_left(self) -> float | None:
         """At most this long, at the pace so far; None while there is no pace."""
@@ -138,8 +143,10 @@ def _generate(run: Run, engine: Engine, lm: Any) -> None:
             temperature=settings.temperature,
             seed=settings.seed,
             on_token=run.tell,
+            on_prompt=run.tell_prompt,
             cancel=run.cancel,
         )
+    run.generated = True
     if not generation.response_ids:
         if run.cancel.is_set():
             raise Cancelled("Stopped before the first token.")

@@ -43,6 +43,7 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
         settings = _settings() if way == GENERATE else _given()
         system, history = _conversation()
         busy = run is not None and run.active
+        said = st.container()  # in sight of whoever presses the button
         pressed = st.button(
             "Generate" if way == GENERATE else "Attribute", type="primary", disabled=busy, key="own-go"
         )
@@ -51,7 +52,8 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
     task = ContextTask(query=query, history=history, system=system or None, **context)
     missing = _missing(task, settings)
     if missing:
-        frame.complain(missing, "own")
+        with said:
+            frame.complain(missing, "own")
         return None
     return task, settings
 
@@ -113,7 +115,7 @@ def _context() -> dict[str, Any]:
 def _uploader() -> None:
     key = f"own-upload-{st.session_state['own-uploads']}"
     st.file_uploader(
-        "Add .txt or .md files as documents", type=["txt", "md"], accept_multiple_files=True, key=key,
+        "Add .txt or .md files as documents", type=["txt", "md"], accept_multiple_files=True, key=key, max_upload_size=5,
         on_change=_take_uploads, args=(key,),
     )  # fmt: skip
 
@@ -185,9 +187,13 @@ def _as_typed(task: ContextTask, settings: Settings) -> dict[str, Any]:
         typed["own-next"] = len(task.documents)
         for number, document in enumerate(task.documents):
             typed |= {f"own-title-{number}": document.title, f"own-text-{number}": document.text}
-    typed["own-turns"] = (len(task.history) + 1) // 2
-    for number, turn in enumerate(task.history):
-        typed[f"own-{turn.role}-{number // 2}"] = turn.content
+    row, filled = -1, True  # a row holds what was said and what was answered; either may be missing
+    for turn in task.history:
+        row, filled = (
+            (row, True) if turn.role == "assistant" and not filled else (row + 1, turn.role == "assistant")
+        )
+        typed[f"own-{turn.role}-{row}"] = turn.content
+    typed["own-turns"] = row + 1
     if settings.response is not None:
         return typed | {"own-way": GIVEN, "own-given": settings.response}
     about = {"length": settings.max_new_tokens, "temperature": settings.temperature, "seed": settings.seed}

@@ -24,7 +24,8 @@ def _follow(run: Run) -> None:
             icon=":material/stop_circle:", on_click=run.cancel.set, disabled=stopping, key=f"stop-{run.id}",
         )  # fmt: skip
     if run.settings.response is None:
-        st.progress(min(1.0, run.tokens / run.settings.max_new_tokens))
+        done = run.tokens / run.settings.max_new_tokens
+        st.progress(min(1.0, done if run.tokens else run.read))
     with st.container(border=True, height=320, key="response-so-far", autoscroll=True):
         st.text(run.text or " ")
 
@@ -42,7 +43,9 @@ def status_line(run: Run) -> str:
     if run.settings.response is not None:
         return "Reading the response…"
     if not run.tokens:
-        return "Reading the prompt…"
+        return "Reading the prompt…" + (f" {run.read:.0%}" if run.read else "")
+    if run.generated or run.tokens >= run.settings.max_new_tokens:
+        return "Attributing…"
     left = run.seconds_left()
     pace = f", at most {_duration(left)} left" if left is not None else ""
     return f"Generating: {run.tokens} of at most {run.settings.max_new_tokens} tokens{pace}"

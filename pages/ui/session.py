@@ -102,8 +102,10 @@ class Engine:
             estimator = load_estimator(self._estimator_name or lm.name)
             check_estimator(estimator, lm)
             self.estimator = estimator
-        except (EstimatorFileError, EstimatorMismatch) as error:
+        except EstimatorMismatch as error:
             self.shortfall = str(error)
+        except EstimatorFileError as error:
+            self.shortfall = str(error) if self._estimator_name else no_estimator(lm.name)
 
     def wait(self, cancel: threading.Event | None = None) -> Any:
         """The model, once it is there. Raises ModelNotAvailable, or Cancelled."""
@@ -140,6 +142,10 @@ class Engine:
 
     def kept(self, key: str) -> Generation | None:
         return self._generations.get(key)
+
+
+def no_estimator(model: str) -> str:
+    return f"There is no estimator for {model} yet."
 
 
 @st.cache_resource(show_spinner=False)
@@ -198,8 +204,20 @@ def look_at(kind: str, name: str, keep: Collection[str] = ()) -> None:
 
 
 def run_of_address() -> Run | None:
+    """The run that is looked at. It is remembered, and named in the address, from wherever it was opened."""
     kind, name = asked()
-    return runs().get(name) if kind == "run" else None
+    run = runs().get(name) if kind == "run" else None
+    if run is not None:
+        st.session_state["own_run"] = run.id
+        st.session_state["looking_at"] = (kind, name)
+        if st.query_params.get("run") != name:
+            st.query_params["run"] = name
+    return run
+
+
+def own_run() -> Run | None:
+    """This session's latest run, whatever is looked at."""
+    return runs().get(st.session_state.get("own_run"))
 
 
 def current() -> Exploration:

@@ -153,7 +153,7 @@ def _sources(sources: Any, at: np.ndarray) -> np.ndarray:
 
 def _tokens(at: np.ndarray, prompt: Any) -> np.ndarray:
     spans, index = at[np.array(prompt.offsets, int).reshape(-1, 2)], np.arange(len(prompt.ids))
-    return np.column_stack([spans, index, index + 1, np.zeros_like(index)])
+    return np.column_stack([spans, index, index + 1, np.full_like(index, -1)])  # its part says whose it is
 
 
 def _utf16(text: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A real server and a real browser. The server runs app.py with the default model, the browser is Chromium.
 
 `server`    address of a Streamlit server that all browser tests share
+`start_server`  another one, with an environment of its own
 `visit`     open a page of it in a fresh browser context; records requests, script errors and dialogs
 Without Chromium these tests skip and say why; with AT2_REQUIRE_BROWSER=1 they fail instead.
 """
@@ -57,24 +58,39 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the app, started for the whole session; its log is printed if it does not come up."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
-    options = [f"--server.port={port}", "--server.headless=true"]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    with log.open("w") as out:
-        process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=out, stderr=out, env=environment)
-        try:
-            address = f"http://localhost:{port}"
-            _wait_until_up(address, process, log)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(20)
+def start_server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """`start_server(NAME="value")`: address of an app with this in its environment; it runs until the session ends.
+
+    Its log is printed if it does not come up.
+    """
+    running = []
+
+    def start(**environment: str) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = tmp_path_factory.mktemp("server") / "log.txt"
+        command = [sys.executable, "-m", "streamlit", "run", "app.py"]
+        options = [f"--server.port={port}", "--server.headless=true"]
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [*command, *options], cwd=ROOT, stdout=out, stderr=out,
+                env={"OMP_NUM_THREADS": "1", **os.environ, **environment},
+            )  # fmt: skip
+        running.append(process)
+        _wait_until_up(f"http://localhost:{port}", process, log)
+        return f"http://localhost:{port}"
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., str]) -> str:
+    """Address of the app, started for the whole session."""
+    return start_server()
 
 
 def _wait_until_up(address: str, process: subprocess.Popen, log: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from at2_core import exploration as explorations
+from tests.browser.own_text import fill_in
 
 HOSTILE = (
     '<script>top.pwned=1</script> <img src=x onerror="top.pwned=1"> ![i](http://evil.example/i.png) '
@@ -76,7 +77,7 @@ def test_the_app_opens_on_an_example_in_colour(visit):
     seen = drawn(visit())
     assert painted(seen.page)
     assert "example=" in address(seen.page)
-    assert seen.page.locator(".rows li").count() > 1
+    seen.page.locator(".rows li").nth(1).wait_for()  # the list follows a moment after the colours
     assert not seen.errors
 
 
@@ -204,6 +205,132 @@ def test_both_texts_fit_one_screen(visit, size):
     assert seen.page.locator(".panes").bounding_box()["height"] > 0.5 * size[1]
 
 
+def drawn_marks(page, name: str) -> int:
+    """How many of the two shapes that mark a run of text (see token_heatmap_paint.js) show something."""
+    shapes = f"e.shadowRoot?.querySelectorAll('.heat > path.{name}') ?? []"
+    return page.evaluate(
+        f"[...document.querySelectorAll('*')].flatMap((e) => [...({shapes})])"
+        ".filter((p) => p.getAttribute('d')).length"
+    )
+
+
+def test_a_mark_goes_when_nothing_is_marked_any_more(example):
+    seen, _ = example
+    for clear in (lambda: seen.page.keyboard.press("Escape"), seen.page.get_by_text("Clear pin").click):
+        sentence(seen.page, 0).click()
+        eventually(seen.page, lambda: drawn_marks(seen.page, "pin") == 2, "the pin is not marked")
+        clear()
+        seen.page.mouse.move(5, 5)
+        eventually(seen.page, lambda: drawn_marks(seen.page, "pin") == 0, "the pin's mark stayed")
+    seen.page.locator(".doc .body .u").nth(5).hover()
+    eventually(seen.page, lambda: drawn_marks(seen.page, "picked") == 2, "the source is not marked")
+    seen.page.mouse.move(5, 5)
+    eventually(seen.page, lambda: drawn_marks(seen.page, "picked") == 0, "the source's mark stayed")
+
+
+def test_a_cited_source_carries_its_number_right_before_its_first_letter(example):
+    seen, _ = example
+    gaps = seen.page.locator(".prompt [data-cite]").evaluate_all(
+        """(marks) => marks.map((mark) => {
+            const near = (node, at) => {
+                const range = new Range();
+                range.setStart(node, at);
+                range.setEnd(node, at + 1);
+                return range.getBoundingClientRect();
+            };
+            const text = mark.nextSibling, last = (node) => node.lastChild ? last(node.lastChild) : node;
+            const before = mark.parentNode.previousElementSibling && last(mark.parentNode.previousElementSibling);
+            const box = mark.getBoundingClientRect(), letter = near(text, 0), stop = before && near(before, before.length - 1);
+            return { first: text.data[0], after: letter.left - box.right, down: letter.top - box.top,
+                     before: stop && Math.abs(stop.top - letter.top) < 4 ? box.left - stop.right : null };
+        })"""
+    )
+    assert gaps
+    for gap in gaps:
+        assert gap["first"].strip()
+        assert abs(gap["after"]) < 6  # the box of the mark may hold its margin
+        assert abs(gap["down"]) < 12  # on the same line
+        assert gap["before"] is None or gap["before"] > 2
+    inside = seen.page.locator(".prompt [data-cite]").evaluate_all(
+        "(marks) => marks.map((m) => m.closest('.u') !== null)"
+    )
+    assert all(inside)
+
+
+def test_the_prompt_opens_at_its_strongest_source_and_stays_where_a_person_scrolls(visit):
+    # The strongest sources of this token are the last sentences of a prompt that is longer than its pane.
+    seen = drawn(visit("?example=bees&pin=60-60", height=500))
+    prompt = seen.page.locator(".text.prompt")
+    eventually(
+        seen.page, lambda: prompt.evaluate("(p) => p.scrollTop") > 40, "the prompt stayed at its start"
+    )
+    prompt.evaluate("(p) => p.scrollTo(0, 0)")
+    seen.page.get_by_text("Average attention", exact=True).click()
+    eventually(seen.page, lambda: "method=average" in address(seen.page), "the method did not change")
+    seen.page.wait_for_timeout(500)
+    assert prompt.evaluate("(p) => p.scrollTop") == 0
+
+
+def test_hiding_weak_sources_says_of_what_and_dims_them_in_the_list(visit):
+    seen = drawn(visit("?example=bees&threshold=0.5"))
+    assert seen.page.get_by_text("< 50 % of the strongest").is_visible()
+    eventually(
+        seen.page, lambda: seen.page.locator(".rows li.weak:not([hidden])").count(), "no row is dimmed"
+    )
+    shares = [
+        float(text.removesuffix(" %"))
+        for text in seen.page.locator(".rows li:not(.weak):not([hidden]) .share").all_inner_texts()
+    ]
+    assert min(shares) >= 0.49 * max(shares)
+    toggle, bar = (
+        seen.page.locator(box).bounding_box() for box in (".bar .toggle", ".bar fieldset >> nth=0")
+    )
+    assert abs(toggle["y"] + toggle["height"] / 2 - bar["y"] - bar["height"] / 2) < 6  # one row at 1280
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_words_on_the_main_button_can_be_read(visit, scheme):
+    seen = visit("?run=new", color_scheme=scheme)
+    button = seen.page.get_by_role("button", name="Generate")
+    seen.page.mouse.move(5, 5)
+    ink, fill = button.evaluate(
+        "(e) => [getComputedStyle(e.querySelector('p')).color, getComputedStyle(e).backgroundColor]"
+    )
+    assert contrast(ink, fill) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG contrast of two colours "rgb(r, g, b)"."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_one_head_has_no_signed_scores_and_controls_of_one_height(visit):
+    seen = drawn(visit("?example=library&method=head&signed=1"))
+    seen.page.locator(".bar fieldset:disabled", has_text="Signed").wait_for(timeout=MINUTES)
+    assert (
+        seen.page.locator(".prompt").evaluate("(p) => p.getRootNode().textContent").count("counted against")
+        == 0
+    )
+    row = seen.page.locator(".st-key-quiet-method")
+    boxes = [
+        row.locator(control).first.bounding_box()["height"]
+        for control in (
+            "[data-testid=stPopoverButton]",
+            "[data-testid=stSelectbox] [role=group]",
+            "button >> text=AT2",
+        )
+    ]
+    assert max(boxes) - min(boxes) < 13  # the last is the text in the segment
+    assert boxes[0] == boxes[1] == 32
+
+
 # --------------------------------------------------------------------------------------------- one's own text
 
 
@@ -247,17 +374,44 @@ def test_two_tabs_generate_one_after_the_other(visit):
     assert "bridge" in second.page.locator(".text.prompt").inner_text()
 
 
+def test_what_is_missing_is_said_in_sight_of_the_button(visit):
+    seen = visit("?run=new")
+    seen.page.get_by_text("Several documents").click()
+    seen.page.get_by_text("Use my own response").click()
+    seen.page.get_by_label("Text of document 2").wait_for()
+    seen.page.get_by_role("button", name="Attribute").click()
+    said = seen.page.get_by_text("The context is empty")
+    said.wait_for()
+    seen.page.wait_for_timeout(500)
+    place, button = said.bounding_box(), seen.page.get_by_role("button", name="Attribute").bounding_box()
+    assert place["y"] + place["height"] <= 720
+    assert abs(place["y"] + place["height"] - button["y"]) < 40
+
+
+TURNED = "one \u202etwo\u2069 three\n" + "a" + "\u0301" * 300 + " end."
+
+
+def test_nothing_in_a_text_turns_its_line_or_draws_over_others(visit):
+    seen = visit("?run=new")
+    ask(seen.page, TURNED, "What?", TURNED)
+    result(seen)
+    for box in (".text.prompt", ".text.response"):
+        text = seen.page.locator(box).text_content()
+        assert "‹RLO›two‹PDI› three" in text
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+        piled = seen.page.locator(f"{box} .piled").first
+        line = piled.evaluate("(e) => parseFloat(getComputedStyle(e).lineHeight)")
+        assert piled.bounding_box()["height"] <= line + 1
+        assert piled.evaluate("(e) => getComputedStyle(e).overflowY") == "clip"
+    assert "\u202e" not in seen.page.locator(".rows").text_content()
+
+
 def test_hostile_text_in_every_field_stays_text(visit):
     seen = visit("?run=new")
     page = seen.page
-    page.get_by_text("Several documents").click()
-    page.get_by_label("Title of document 1").fill(HOSTILE)
-    page.get_by_label("Text of document 1").fill(HOSTILE)
-    page.get_by_label("Query").fill(HOSTILE)
+    fill_in(page, title=HOSTILE, text=HOSTILE, query=HOSTILE, response=HOSTILE + "\n\n" + HOSTILE)
     page.get_by_text("System message and earlier turns").click()
     page.get_by_label("System message", exact=True).fill(HOSTILE)
-    page.get_by_text("Use my own response").click()
-    page.get_by_label("My response").fill(HOSTILE + "\n\n" + HOSTILE)
     page.get_by_role("button", name="Attribute").click()
     result(seen)
     assert SHOWN in page.locator(".text.response").text_content().replace("↵", "")

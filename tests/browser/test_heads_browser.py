@@ -11,6 +11,7 @@ import pytest
 
 from at2_core import exploration as explorations
 from at2_core.estimator import load_estimator
+from tests.browser.own_text import fill_in
 
 EXAMPLE = "lighthouse"
 HOSTILE = '<script>top.pwned=1</script> <img src=x onerror="top.pwned=1"> ![i](http://evil.example/i.png) <|im_end|>'
@@ -175,6 +176,80 @@ def test_a_muted_head_is_left_out_and_the_page_says_what_changed(heads, theta):
     assert not seen.errors
 
 
+def test_a_muted_head_carries_its_mark_and_negative_numbers_their_sign(heads, theta):
+    layer, head = divmod(int(np.abs(theta).argmax()), theta.shape[1])
+    seen = heads(f"mute={layer}.{head}")
+    mutes = seen.page.locator(".hr .tool:last-child").all_inner_texts()
+    assert mutes[0] == "✕"
+    assert not [text for text in seen.page.locator(".hr .value").all_inner_texts() if "-" in text]  # but "−"
+    assert "✕" not in mutes[1:]
+    assert seen.page.get_by_text("✕: muted").is_visible()
+
+
+def test_on_the_text_a_token_is_named_after_the_part_it_stands_in(heads):
+    seen = heads()
+    seen.page.get_by_text("On the text", exact=True).click()
+    seen.page.locator(".prompt .u").first.wait_for()
+    tip = seen.page.locator(".tip b")
+    for place, name in ((".template .u >> nth=-1", "Template"), (".turn.query .u >> nth=1", "Query")):
+        token = seen.page.locator(f".prompt {place}")
+        token.scroll_into_view_if_needed()
+        token.hover()
+        becomes(lambda: tip.inner_text(), name)
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_words_of_a_legend_are_whole_or_gone(heads, width):
+    seen = heads("mute=13.2", width=width, height=1080)
+    seen.page.get_by_text("Without muted heads").click()
+    seen.page.locator(".at2 .legend").nth(2).wait_for(state="attached")
+    seen.page.wait_for_timeout(500)
+    found = seen.page.locator(".at2 .legend:visible").evaluate_all(
+        """(legends) => legends.map((legend) => {
+            const place = (e) => e.getBoundingClientRect(), box = place(legend);
+            const scale = place(legend.querySelector(".scale")), words = place(legend.querySelector(".words"));
+            const inside = (b) => b.left >= box.left - 1 && b.right <= box.right + 1 && b.bottom <= box.bottom + 2;
+            return { scale: inside(scale), words: inside(words) || words.top >= box.bottom - 1, title: legend.title };
+        })"""
+    )
+    assert len(found) == 2
+    for legend in found:
+        assert legend["scale"]
+        assert legend["words"]
+        assert legend["title"].startswith("stronger blue = ")
+
+
+def test_titles_and_controls_of_a_row_share_their_middle(heads):
+    seen = heads()
+    middle = """(e) => {
+        const range = new Range();
+        range.selectNodeContents(e);
+        const box = range.getBoundingClientRect();
+        return box.y + box.height / 2;
+    }"""
+    for row in ("grid", "pattern"):
+        parts = ("h4", "[role=radiogroup], [data-testid=stButtonGroup]")
+        middles = [
+            seen.page.locator(f".st-key-row-{row} :is({part})").first.evaluate(middle) for part in parts
+        ]
+        assert abs(middles[0] - middles[1]) < 2
+        controls = seen.page.locator(
+            f".st-key-row-{row} :is([data-testid=stSelectbox] [role=group], [data-testid=stBaseButton-secondary])"
+        )
+        heights = controls.evaluate_all("(all) => all.map((e) => e.getBoundingClientRect().height)")
+        assert {height for height in heights if height} == {32}
+
+
+def test_a_token_of_space_has_a_label_and_nothing_turns_one(visit):
+    seen = visit()
+    script = (explorations.GALLERY.parent / "head_matrix_paint.js").read_text("utf-8")
+    labels = seen.page.evaluate(
+        f"(() => {{ {script}; return [' ', '\\n', ' a', '\\u202eb', 'c' + '\\u0301'.repeat(99)].map(visible); }})()"
+    )
+    assert labels[:4] == ["␣", "↵", " a", "‹RLO›b"]
+    assert len(labels[4]) < 9
+
+
 def test_the_first_token_is_hidden_at_first_and_shown_on_demand(heads, theta, exploration):
     seen, columns = heads("", color_scheme="light"), len(exploration.prompt.ids)
     before = column_ink(seen, 0, columns)
@@ -260,12 +335,7 @@ def test_the_way_to_explore_and_back_keeps_the_head(heads):
 def test_hostile_texts_and_addresses_stay_text(visit):
     seen = visit("?run=new")
     page = seen.page
-    page.get_by_text("Several documents").click()
-    page.get_by_label("Title of document 1").fill(HOSTILE)
-    page.get_by_label("Text of document 1").fill(HOSTILE)
-    page.get_by_label("Query").fill(HOSTILE)
-    page.get_by_text("Use my own response").click()
-    page.get_by_label("My response").fill(HOSTILE)
+    fill_in(page, title=HOSTILE, text=HOSTILE, query=HOSTILE, response=HOSTILE)
     page.get_by_role("button", name="Attribute").click()
     page.locator(".response .u").first.wait_for(timeout=MINUTES)
     run = parse_qs(urlparse(page.url).query)["run"][0]

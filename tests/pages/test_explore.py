@@ -20,7 +20,7 @@ from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
 from at2_core import exploration as explorations
-from pages.ui import export, own_text, session
+from pages.ui import export, jobs, own_text, run_progress, session, token_heatmap
 from pages.ui.token_heatmap import GRANULARITIES, ViewState, _utf16
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -170,6 +170,44 @@ def test_another_example_is_looked_at_with_the_same_settings_but_without_the_pin
     assert np.array_equal(scores(at), explorations.load_example(other).scores["average"])
 
 
+def test_the_table_opens_on_its_number_by_words_unless_the_address_says_otherwise():
+    example = explorations.load_example("library")
+    at = opened(example="library")
+    began = payload(at)["initial"]
+    assert (began["granularity"], began["unit"]) == ("word", "token")
+    first, last = began["pin"]
+    start, end = example.response_offsets[first][0], example.response_offsets[last][1]
+    assert example.text[start:end].strip() == "31,600"
+    assert set(at.query_params) == {"example"}
+    asked = payload(opened(example="library", granularity="sentence", pin="0-2"))["initial"]
+    assert (asked["granularity"], asked["unit"], asked["pin"]) == ("sentence", "token", [0, 2])
+
+
+def test_what_an_example_opens_with_can_be_cleared_and_goes_to_no_other_example():
+    at = opened(example="library")
+    at.session_state[f"explore-{payload(at)['id'][:12]}"] = {
+        "view": {"pin": None, "granularity": "word", "unit": "token"}
+    }
+    ran(at.run())
+    assert at.query_params["pin"] == "none"
+    assert payload(opened(example="library", pin="none"))["initial"]["pin"] is None
+    other = explorations.gallery()[0][0]
+    ran(at.pills(key="picked").set_value(other).run())
+    assert payload(at)["initial"]["granularity"] == "sentence"
+    assert set(at.query_params) == {"example"}
+
+
+def test_an_example_that_was_cut_says_so():
+    for name, _, _ in explorations.gallery():
+        cut = explorations.load_example(name).stop_reason == "length"
+        assert ("was cut at 96 tokens" in texts(opened(example=name))) == cut
+
+
+def test_the_legends_hold_in_light_and_in_dark():
+    assert "darker" not in token_heatmap.SCRIPT.lower()
+    assert token_heatmap.SCRIPT.count("stronger blue = ") == 4
+
+
 @given(
     some.dictionaries(
         some.sampled_from(sorted(ViewState.__annotations__)), some.from_type(object) | some.floats()
@@ -292,6 +330,16 @@ def test_a_visit_to_another_page_loses_neither_the_run_nor_the_text():
     assert payload(ran(at.run()))["response"] == session.runs().get(run_id).exploration.text
 
 
+def test_when_the_last_token_is_written_the_progress_speaks_of_what_follows():
+    session.engine().start()
+    session.engine().wait()
+    task = explorations.load_example("library").task
+    run = jobs.Run("test", task, jobs.Settings(max_new_tokens=3), state="running", tokens=2)
+    assert "2 of at most 3 tokens" in run_progress.status_line(run)
+    run.tell("done")
+    assert run_progress.status_line(run) == "Attributing…"
+
+
 def test_hostile_text_is_sent_as_data_and_never_as_markdown():
     at = opened(run="new")
     at.segmented_control(key="own-kind").set_value(own_text.SEVERAL).run()
@@ -352,6 +400,23 @@ def test_the_table_ranks_the_sources_of_the_pinned_span():
     assert all(example.prompt.text[int(r["start"]) : int(r["end"])] == r["text"] for r in rows)
 
 
+def test_the_files_say_what_their_scores_are_of():
+    example = explorations.load_example(explorations.gallery()[0][0])
+    matrix, view = example.scores["average"], ViewState(pin=(2, 5), granularity="word")
+    whole = json.loads(export.everything(example, matrix, view, "head", (7, 3)))
+    assert (whole["method"], whole["layer"], whole["head"]) == ("head", 7, 3)
+    assert whole["estimator"] == {"name": None, "fingerprint": None}  # one head's attention needs none
+    assert whole["target"] == {"first_token": 2, "last_token": 5}
+    row = next(csv.DictReader(io.StringIO(export.ranked_table(example, matrix, view, "head", (7, 3)))))
+    assert (row["method"], row["layer"], row["head"], row["estimator"]) == ("head", "7", "3", "")
+    assert (row["granularity"], row["first_token"], row["last_token"]) == ("word", "2", "5")
+    learned = next(csv.DictReader(io.StringIO(export.ranked_table(example, matrix, view, "at2"))))
+    assert learned["layer"] == ""
+    assert learned["estimator_fingerprint"] == example.estimator_fingerprint
+    whole = json.loads(export.everything(example, matrix, view, "at2"))
+    assert whole["estimator"]["fingerprint"] == example.estimator_fingerprint
+
+
 def test_a_cell_that_looks_like_a_formula_is_kept_text():
     assert export._cell("=1+1") == "'=1+1"
     assert export._cell("a=1") == "a=1"
@@ -363,3 +428,75 @@ def test_everything_as_json_adds_up_to_the_table():
     whole = json.loads(export.everything(example, example.scores["at2"], view, "at2"))
     assert np.mean(whole["scores"], axis=0) == pytest.approx(np.array(whole["target_scores"]), abs=1e-6)
     assert len(whole["sources"]) == len(example.sources["word"])
+
+
+def waiting_run() -> str:
+    """A run that stays active: another one holds the model."""
+    engine = session.engine()
+    engine.start()
+    engine.wait()
+    engine.lock.acquire()
+    task = session.explorations.load_example(session.example_ids()[0]).task
+    return session.runs().start(engine, task, jobs.Settings(max_new_tokens=16)).id
+
+
+def test_a_run_opened_by_its_address_is_still_there_after_another_page():
+    run = waiting_run()
+    at = opened(run=run)
+    at.switch_page("pages/heads.py")
+    ran(at.run())
+    assert any("appears here when its response is done" in t.value for t in at.text)
+    at.query_params.clear()
+    at.switch_page("pages/explore.py")
+    ran(at.run())
+    assert "".join(at.query_params["run"]) == run
+    assert any("yours is next" in t.value or "yours is queued" in t.value for t in at.text)
+    at.query_params.clear()
+    at.query_params["example"] = session.example_ids()[1]
+    ran(at.run())
+    ran(at.button_group(key="picked").set_value("your own text").run())
+    assert "".join(at.query_params["run"]) == run
+
+
+def test_a_second_press_goes_to_the_run_that_the_first_began():
+    run = waiting_run()
+    at = opened(run=run)
+    before = len(session.runs()._runs)
+    at.query_params.clear()
+    at.query_params["run"] = "new"
+    ran(at.run())
+    ran(at.button(key="own-go").click().run())
+    assert len(session.runs()._runs) == before
+    assert "".join(at.query_params["run"]) == run
+
+
+@pytest.mark.parametrize("history", [
+    [("user", "U0"), ("user", "U1")],
+    [("assistant", "A0"), ("user", "U1"), ("assistant", "A1")],
+    [("user", "U0"), ("assistant", "A0"), ("assistant", "A1")],
+])  # fmt: skip
+def test_earlier_turns_come_back_in_their_order(history):
+    from at2_core.prompts import ContextTask, Turn
+
+    task = ContextTask(context="C", query="Q", history=tuple(Turn(*turn) for turn in history))
+    typed = own_text._as_typed(task, jobs.Settings())
+    rows = range(typed["own-turns"])
+    back = [
+        (role, typed[key])
+        for n in rows
+        for role in ("user", "assistant")
+        if (key := f"own-{role}-{n}") in typed
+    ]
+    assert back == history
+
+
+def test_the_same_tokens_cut_into_other_parts_are_another_exploration(tiny_lm):
+    import at2_core as at2
+
+    one = at2.ContextTask(context="Report\nThe dog sleeps.", query="q?")
+    two = at2.ContextTask(documents=[at2.Document("Report", "The dog sleeps.")], query="q?")
+    found = [
+        explorations.explore(tiny_lm, at2.replay(tiny_lm, task, "The dog."), None) for task in (one, two)
+    ]
+    assert found[0].prompt.ids == found[1].prompt.ids
+    assert found[0].id != found[1].id

@@ -23,6 +23,7 @@ from at2_core.estimator import Estimator, save_estimator
 from pages.ui import head_state, session
 from pages.ui.head_grid import head_figure, ranks
 from pages.ui.head_mute import change, rank_correlation, source_scores
+from pages.ui.head_reading import short
 from pages.ui.jobs import Run, Settings
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -329,6 +330,40 @@ def test_theta_is_drawn_while_the_model_is_still_loading(exploration, monkeypatc
     assert not at.get("plotly_chart")
 
 
+def test_while_the_model_is_taken_a_click_changes_all_but_the_pattern(exploration):
+    session.engine().start()
+    session.engine().wait()
+    with session.engine().hold():  # a generation is running
+        at = click(opened(), 2)
+        assert address(at) == {"layer": "0", "head": "2"}
+        assert any("Layer 0, head 2" in heading.value for heading in at.markdown)
+        assert at.button(key="heads-mute-0-2")
+        (ranking,) = payloads(at, "heads-ranking")
+        assert ranking["picks"] == [[0, 2]]
+        assert "The model is busy with another generation" in said(at)
+        session.runs()._runs["test"].state = "running"
+        assert "busy with your own text" in said(at.run())
+        session.runs()._runs["test"].state = "done"
+        assert not payloads(at, "heads-matrix")
+        assert not opened(grid="contribution").get("plotly_chart")
+    assert list(matrices(at.run())) == ["0.2"]
+
+
+def test_negative_numbers_carry_a_minus_sign(exploration):
+    at = opened(layer="0", head="1")
+    assert "coefficient −0.3," in said(at)
+    figure = json.loads(grid(at).proto.spec)
+    assert figure["data"][0]["colorbar"]["ticktext"] == ["−0.4", "0", "0.4"]
+    assert not any("-" in label for label in figure["data"][1]["customdata"])
+
+
+def test_a_token_on_the_text_is_not_said_to_be_of_the_first_document(exploration):
+    (sent,) = payloads(opened(view="text"), "heads-text")
+    rows = np.frombuffer(base64.b64decode(sent["sources"]["token"]), "<i4").reshape(-1, 5)
+    assert set(rows[:, 4]) == {-1}
+    assert {part["role"] for part in sent["parts"]} >= {"Query"}
+
+
 def test_a_model_that_cannot_be_loaded_is_said_beside_the_grid(exploration, monkeypatch):
     monkeypatch.setattr(session, "MODEL", "no-such-model-in-any-catalogue.gguf")
     session.engine().start()
@@ -344,6 +379,71 @@ def test_without_an_estimator_every_head_counts_the_same_and_the_page_says_so(ex
     at = opened()
     np.testing.assert_allclose(drawn(grid(at)), np.full((4, 2), 1 / 8))
     assert "average attention" in said(at)
+
+
+# ------------------------------------------------------------------------------------------ how sure theta is
+
+DEVIATION = np.array([[0.02, 0.2, 0.1, 0.05], [0.01, 0.1, 0.02, 0.2]], np.float32)
+UNSURE = {(0, 1), (0, 2), (1, 0), (1, 3)}  # |theta| below two deviations
+
+
+@pytest.fixture
+def with_deviation(exploration, estimator, tmp_path):
+    save_estimator(replace(estimator, deviation=DEVIATION), tmp_path / "theta.safetensors")
+    return exploration
+
+
+def spec(at: AppTest) -> dict:
+    return json.loads(grid(at).proto.spec)
+
+
+def test_cells_rows_and_notes_say_how_sure_a_coefficient_is(with_deviation):
+    at = opened()
+    labels = spec(at)["data"][1]["customdata"]
+    assert labels[5].startswith("+0.4 ± 0.1<br>rank 1 of 8")
+    assert labels[1].startswith("−0.3 ± 0.2 (unsure)<br>")
+    (sent,) = payloads(at, "heads-ranking")
+    np.testing.assert_allclose(sent["deviations"], DEVIATION.ravel()[sent["order"]])
+    assert "coefficient +0.4 ± 0.1, rank 1 of 8" in said(at)
+
+
+def test_the_grid_can_show_the_deviation_while_the_ranking_keeps_theta(with_deviation):
+    at = opened()
+    at.toggle(key="heads-deviation").set_value(True).run()
+    np.testing.assert_allclose(drawn(grid(at)), DEVIATION.T)
+    assert spec(at)["data"][1]["customdata"][5].startswith("0.1<br>coefficient +0.4 ± 0.1")
+    assert address(at) == {"deviation": "1"}
+    assert "4 of 8 heads are unsure" in said(at)
+    (sent,) = payloads(at, "heads-ranking")
+    np.testing.assert_allclose(sent["values"], sorted(THETA.ravel(), key=abs, reverse=True))
+
+
+def test_unsure_heads_can_be_faded_in_grid_and_ranking(with_deviation):
+    at = opened()
+    assert len(spec(at)["data"]) == 4
+    at.toggle(key="heads-fade").set_value(True).run()
+    certain = drawn(grid(at)).T
+    assert {head for head, value in np.ndenumerate(certain) if np.isnan(value.astype(float))} == UNSURE
+    assert spec(at)["data"][4]["opacity"] < 0.5
+    (sent,) = payloads(at, "heads-ranking")
+    assert {divmod(i, 4) for i, faint in zip(sent["order"], sent["faint"], strict=True) if faint} == UNSURE
+    assert address(at) == {"fade": "1"}
+    before = grid(at).proto.id
+    assert grid(click(at, 3)).proto.id == before
+
+
+def test_without_deviations_nothing_of_this_is_shown(exploration):
+    at = opened(deviation="1", fade="1")
+    np.testing.assert_allclose(drawn(grid(at)), THETA.T)
+    assert not [t for t in at.toggle if t.key in ("heads-deviation", "heads-fade")]
+    assert "±" not in said(at) + "".join(spec(at)["data"][1]["customdata"])
+    assert payloads(at, "heads-ranking")[0]["deviations"] is None
+
+
+def test_the_contribution_grid_has_no_deviations(with_deviation):
+    at = opened(grid="contribution", deviation="1", fade="1")
+    assert not [t for t in at.toggle if t.key in ("heads-deviation", "heads-fade")]
+    assert payloads(at, "heads-ranking")[0]["deviations"] is None
 
 
 # ---------------------------------------------------------------------------------------------- its parts
@@ -372,6 +472,11 @@ def test_points_of_the_figure_are_the_heads_in_reading_order():
 
 def test_equal_heads_are_drawn_without_dividing_by_zero():
     assert head_figure(np.zeros((2, 4), np.float32), "coefficient", (), ()).data[0].zmax == 1.0
+
+
+def test_a_text_on_one_line_keeps_its_direction_and_its_length():
+    assert short("one \u202etwo\n three") == "one two three"
+    assert len(short("word " * 40, 24)) <= 24
 
 
 def test_ranks_go_by_size_not_by_sign():
