@@ -154,3 +154,19 @@ def test_scores_do_not_depend_on_torchs_default_type(tiny_lm):
         assert np.array_equal(at2.head_features(tiny_lm, gen), features)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_split_model_gives_the_same(tiny_folder):
+    """Without a GPU everything lands on the CPU, by the same road (accelerate)."""
+    folder = str(tiny_folder("llama"))
+    whole, split = (at2.load_model(folder, device=device, dtype="float32") for device in ("cpu", "split"))
+    task = at2.ContextTask(context="The fox runs. Berlin is far.", query="Who runs?")
+    est = at2.uniform_estimator(whole)
+    scores = [at2.token_scores(lm, at2.generate(lm, task, max_new_tokens=6), est) for lm in (whole, split)]
+    assert np.allclose(*scores, atol=1e-6)
+    gen = at2.generate(split, task, max_new_tokens=6)
+    sources = at2.cut(gen.rendered, "word")
+    keep = at2.random_keep(4, len(sources), np.random.default_rng(0))
+    assert np.allclose(
+        at2.ablate(split, gen, sources, keep), at2.ablate(whole, gen, sources, keep), atol=1e-5
+    )

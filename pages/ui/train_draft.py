@@ -16,8 +16,8 @@ from typing import Any
 
 import streamlit as st
 
-from at2_core.data import READERS
 from at2_core.errors import At2Error
+from at2_core.formats import READERS
 from at2_core.runs import Settings
 from pages.ui import session, train_runs
 
