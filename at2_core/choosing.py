@@ -41,34 +41,42 @@ def choose(
 ) -> Chosen:
     """theta with the regularisation that validation examples like best, refitted on all, with its uncertainty.
 
-    Compared are signed and non-negative fits, several penalties for many heads, and each shrunk towards the uniform theta.
+    Compared are signed and non-negative fits, several penalties for many heads, and each shrunk towards the uniform theta; what
+    counts is the mean over several splits into training and validation examples, for a single one is a matter of luck.
     """
     report = progress or (lambda stage, done, total: None)
     data = Data.of(collected)
-    train, held = split(data, settings.validation_fraction, settings.seed)
+    splits = _splits(data, settings)
     kinds = list(itertools.product((False, True), SPARSITIES))
+    columns = [(kind, sides) for kind in kinds for sides in splits]
     fits = fit_many(
         data,
-        np.tile(train, (len(kinds), 1)),
-        np.tile(held, (len(kinds), 1)),
+        np.stack([train for _, (train, _) in columns]),
+        np.stack([held for _, (_, held) in columns]),
         settings,
-        nonnegative=np.array([n for n, _ in kinds]),
-        sparsity=np.array([s for _, s in kinds]),
+        nonnegative=np.array([n for (n, _), _ in columns]),
+        sparsity=np.array([s for (_, s), _ in columns]),
         cancel=cancel,
         tell=lambda step: report("fit", step, settings.steps),
     )
-    candidates = []
+    curves = np.array([held for _, _, held in fits.history]).reshape(
+        len(fits.history), len(kinds), len(splits)
+    )
+    candidates: list[dict[str, Any]] = []
     for number, (nonnegative, sparsity) in enumerate(kinds):
+        look = int(curves[:, number].mean(axis=1).argmax())
+        thetas = fits.looks[look].reshape(len(kinds), len(splits), -1)[number]
         for shrinkage in SHRINKAGES:
-            r = data.correlations(shrink(fits.theta[number], shrinkage))
+            found = [data.correlations(shrink(theta, shrinkage)) for theta in thetas]
             candidates.append(
                 {
-                    "correlation": _mean(r, held),
-                    "correlation_training": _mean(r, train),
+                    "correlation": _over(found, [held for _, held in splits]),
+                    "correlation_training": _over(found, [train for train, _ in splits]),
                     "nonnegative": nonnegative,
                     "sparsity": sparsity,
                     "shrinkage": shrinkage,
-                    "steps": int(fits.steps[number]),
+                    "steps": fits.history[look][0],
+                    "splits": [_round(_mean(r, held)) for r, (_, held) in zip(found, splits, strict=True)],
                 }
             )
     best = max(candidates, key=lambda c: c["correlation"])
@@ -77,23 +85,33 @@ def choose(
     curve, spread = learning_curve(data, settings, best, cancel), stability(data, settings, best, cancel)
     report("validate", 1, 2)
     theta = _refit(data, np.ones(len(data.y), np.float32)[None], settings, best, cancel)[0]
-    uniform = np.full_like(theta, 1 / theta.size)
+    uniform = data.correlations(np.full_like(theta, 1 / theta.size))
+    trained, held_out = splits[0]
     figures = {
         **{key: best[key] for key in ("nonnegative", "sparsity", "shrinkage", "steps")},
-        "correlation": round(best["correlation"], 4),
-        "correlation_training": round(best["correlation_training"], 4),
-        "correlation_average_attention": round(_mean(data.correlations(uniform), held), 4),
-        "examples_training": len(set(data.example[train > 0])),
-        "examples_validation": len(set(data.example[held > 0])),
+        "correlation": _round(best["correlation"]),
+        "correlation_training": _round(best["correlation_training"]),
+        "correlation_average_attention": _round(_over([uniform] * len(splits), [held for _, held in splits])),
+        "examples_training": len(set(data.example[trained > 0])),
+        "examples_validation": len(set(data.example[held_out > 0])),
         "candidates": [
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in c.items()} for c in candidates
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in c.items() if k != "splits"}
+            for c in candidates
         ],
         "history": [
-            {"step": step, "training": round(float(t[number]), 4), "validation": round(float(v[number]), 4)}
+            {
+                "step": step,
+                "training": _round(_of(t, number, splits)),
+                "validation": _round(_of(v, number, splits)),
+            }
             for step, t, v in fits.history
         ],
         "learning_curve": curve,
-        "stability": {key: value for key, value in spread.items() if key != "deviation"},
+        "stability": {
+            **{key: value for key, value in spread.items() if key != "deviation"},
+            "splits": len(splits),
+            "splits_correlation": best["splits"],
+        },
         "fit": asdict(settings),
     }
     report("validate", 2, 2)
@@ -101,83 +119,74 @@ def choose(
 
 
 def learning_curve(
-    data: Data,
-    settings: FitSettings,
-    how: dict[str, Any],
-    cancel: threading.Event | None = None,
-    repeats: int = 4,
+    data: Data, settings: FitSettings, how: dict[str, Any], cancel: threading.Event | None = None
 ) -> list[dict[str, float]]:
     """Validation correlation after learning from an eighth, a quarter, a half and all of the training examples.
 
-    Each size but the last is drawn `repeats` times; the rows say mean and standard deviation over the draws.
+    Each size is drawn once for every validation split; the rows say mean and standard deviation over them.
     """
-    train, held = split(data, settings.validation_fraction, settings.seed)
-    pool = np.unique(data.example[train > 0])
     rng = np.random.default_rng([settings.seed, 1])
-    sizes = sorted({max(2, len(pool) // part) for part in (8, 4, 2, 1)} & set(range(1, len(pool) + 1)))
-    drawn = [
-        (size, rng.choice(pool, size, replace=False))
-        for size in sizes
-        for _ in range(repeats if size < len(pool) else 1)
+    drawn = []
+    for train, held in _splits(data, settings):
+        pool = np.unique(data.example[train > 0])
+        for part in (8, 4, 2, 1):
+            chosen = rng.choice(pool, max(min(2, len(pool)), len(pool) // part), replace=False)
+            drawn.append((part, len(chosen), train * np.isin(data.example, chosen), held))
+    thetas = _refit(data, np.stack([weights for _, _, weights, _ in drawn]), settings, how, cancel)
+    scores = [
+        _mean(data.correlations(theta), held) for theta, (_, _, _, held) in zip(thetas, drawn, strict=True)
     ]
-    weights = np.stack([train * np.isin(data.example, examples) for _, examples in drawn])
-    thetas = _refit(data, weights, settings, how, cancel)
-    scores = [_mean(data.correlations(theta), held) for theta in thetas]
-    return [
-        {
-            "examples": size,
-            "correlation": round(float(np.mean(found)), 4),
-            "deviation": round(float(np.std(found)), 4),
-        }
-        for size in sizes
-        for found in [[score for (s, _), score in zip(drawn, scores, strict=True) if s == size]]
-    ]
+    rows: list[dict[str, float]] = []
+    for part in (8, 4, 2, 1):
+        found = [score for score, (p, _, _, _) in zip(scores, drawn, strict=True) if p == part]
+        size = round(np.mean([n for p, n, _, _ in drawn if p == part]))
+        if not rows or size > rows[-1]["examples"]:
+            rows.append(
+                {"examples": size, "correlation": _round(np.mean(found)), "deviation": _round(np.std(found))}
+            )
+    return rows
 
 
 def stability(
     data: Data, settings: FitSettings, how: dict[str, Any], cancel: threading.Event | None = None
 ) -> dict[str, Any]:
-    """What changes when the examples change: bootstrap resamples of the training examples, and other validation splits.
+    """What changes when the examples change: bootstrap resamples of the first split's training examples.
 
     deviation: standard deviation of each coefficient over the resamples, float32 (layers * heads,). rank_correlation: mean
     Spearman correlation of two resamples' theta. top_overlap: mean share of the TOP_HEADS largest |theta| that two share.
+    correlation: on the split's validation examples. Fewer than two resamples tell nothing: no deviation, None for the rest.
     """
-    train, held = split(data, settings.validation_fraction, settings.seed)
+    told = {"resamples": settings.resamples, "top_heads": TOP_HEADS}
+    if settings.resamples < 2:
+        nothing = dict.fromkeys(("rank_correlation", "top_overlap", "correlation", "correlation_deviation"))
+        return {"deviation": np.zeros(data.x.shape[-1], np.float32), **told, **nothing}
+    train, held = _splits(data, settings)[0]
     pool = np.unique(data.example[train > 0])
     rng = np.random.default_rng([settings.seed, 2])
     weights = []
     for _ in range(settings.resamples):
         times = np.bincount(rng.choice(pool, len(pool)), minlength=len(data.groups))
         weights.append(train * times[data.example])
-    splits = [
-        split(data, settings.validation_fraction, settings.seed + 1 + k) for k in range(settings.splits)
-    ]
-    thetas = _refit(data, np.stack([*weights, *(t for t, _ in splits)]), settings, how, cancel)
-    resampled = thetas[: settings.resamples]
-    top = [set(np.argsort(-np.abs(theta), kind="stable")[:TOP_HEADS]) for theta in resampled]
-    pairs = list(itertools.combinations(range(len(resampled)), 2))
-    quality = [_mean(data.correlations(theta), held) for theta in resampled]
-    seeds = [
-        _mean(data.correlations(theta), other)
-        for theta, (_, other) in zip(thetas[settings.resamples :], splits, strict=True)
-    ]
+    thetas = _refit(data, np.stack(weights), settings, how, cancel)
+    most = min(TOP_HEADS, thetas.shape[1])
+    top = [set(np.argsort(-np.abs(theta), kind="stable")[:most]) for theta in thetas]
+    pairs = list(itertools.combinations(range(len(thetas)), 2))
+    quality = [_mean(data.correlations(theta), held) for theta in thetas]
     return {
-        "deviation": resampled.std(axis=0, ddof=1)
-        if len(resampled) > 1
-        else np.zeros(thetas.shape[1], np.float32),
-        "resamples": len(resampled),
+        "deviation": thetas.std(axis=0, ddof=1),
+        **told,
         "rank_correlation": _round(
-            np.mean([stats.spearmanr(resampled[a], resampled[b]).statistic for a, b in pairs])
+            np.mean([stats.spearmanr(thetas[a], thetas[b]).statistic for a, b in pairs])
         ),
-        "top_heads": TOP_HEADS,
-        "top_overlap": _round(
-            np.mean([len(top[a] & top[b]) / min(TOP_HEADS, thetas.shape[1]) for a, b in pairs])
-        ),
+        "top_overlap": _round(np.mean([len(top[a] & top[b]) / most for a, b in pairs])),
         "correlation": _round(np.mean(quality)),
         "correlation_deviation": _round(np.std(quality)),
-        "splits": len(splits),
-        "splits_correlation": [_round(s) for s in seeds],
     }
+
+
+def _splits(data: Data, settings: FitSettings) -> list[tuple[np.ndarray, np.ndarray]]:
+    count = max(1, settings.splits)
+    return [split(data, settings.validation_fraction, settings.seed + k) for k in range(count)]
 
 
 def split(data: Data, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,6 +224,16 @@ def _refit(
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:
     return float((values * weights).sum() / weights.sum())
+
+
+def _over(found: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> float:
+    """Mean over the splits of the weighted mean correlation."""
+    return float(np.mean([_mean(r, w) for r, w in zip(found, weights, strict=True)]))
+
+
+def _of(values: np.ndarray, number: int, splits: Sequence[Any]) -> float:
+    """Mean over the splits of one kind's columns."""
+    return float(values.reshape(-1, len(splits))[number].mean())
 
 
 def _round(value: Any) -> float:

@@ -36,7 +36,7 @@ class FitSettings:
     validation_fraction: float = 0.15
     seed: int = 0
     resamples: int = 10  # bootstrap resamples for the standard deviation of theta
-    splits: int = 5  # other choices of the validation examples
+    splits: int = 5  # choices of the validation examples; what is best on average over them is taken
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ class Collected:
 class Fits:
     """theta float32 (fits, layers * heads), each L1-normalised, from the step (fits,) that suited its validation best.
 
-    history: looks as (step, training correlation (fits,), validation correlation (fits,)).
+    history: looks as (step, training correlation (fits,), validation correlation (fits,)); looks: theta at each of them.
     """
 
     theta: np.ndarray
     steps: np.ndarray
     history: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
+    looks: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def fit_many(
         torch.zeros(count, dtype=torch.long),
     )
     history: list[tuple[int, np.ndarray, np.ndarray]] = []
+    looks: list[np.ndarray] = []
     whole = data.x.numel() * 4 <= FULL_BATCH_BYTES
     generator = torch.Generator().manual_seed(settings.seed)
     looks_without, last = 0, max(1, last_step or settings.steps)
@@ -149,6 +151,7 @@ def fit_many(
                 r = _correlations(data.x, data.y, theta)
             score = (held * r).sum(dim=1)
             history.append((step, (train * r).sum(dim=1).numpy(), score.numpy()))
+            looks.append(theta.detach().numpy().copy())
             better = score > best_score
             best[better], best_score[better], best_step[better] = theta.detach()[better], score[better], step
             looks_without = 0 if better.any() else looks_without + 1
@@ -158,7 +161,7 @@ def fit_many(
             tell(step)
     unwatched = held.sum(dim=1) == 0
     best[unwatched], best_step[unwatched] = theta.detach()[unwatched], last
-    return Fits(np.stack([normalised(row) for row in best.numpy()]), best_step.numpy(), history)
+    return Fits(np.stack([normalised(row) for row in best.numpy()]), best_step.numpy(), history, looks)
 
 
 def fit_reference(

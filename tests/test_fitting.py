@@ -165,6 +165,9 @@ def test_the_choice_says_how_far_to_trust_it():
     assert report["correlation"] > report["correlation_average_attention"] + 0.2
     assert report["examples_training"] + report["examples_validation"] == 40
     assert [row["examples"] for row in report["learning_curve"]] == [4, 8, 17, 34]
+    assert report["correlation"] == pytest.approx(
+        np.mean(report["stability"]["splits_correlation"]), abs=1e-3
+    )
     assert len(report["stability"]["splits_correlation"]) == 2
     assert report["history"][0]["step"] == fitting.LOOK_EVERY
     again = choose(planted(examples=40, noise=0.1), QUICK)

@@ -49,10 +49,10 @@ def by_examples(report: Mapping[str, Any]) -> go.Figure:
 
 
 def stable(report: Mapping[str, Any]) -> go.Figure:
-    """Correlations with other examples held out, beside the one that counts, and the resamples' mean and deviation."""
+    """Correlation of each split into training and held-out examples, their mean, and that of the resamples."""
     stability = report["stability"]
     splits = [c for c in stability["splits_correlation"] if known(c)]
-    rows = [("chosen", [report["correlation"]], HELD), ("other splits", splits, GREY)]
+    rows = [("mean", [report["correlation"]], HELD), ("each split", splits, GREY)]
     if known(stability["correlation"]):
         rows.append(("resamples", [stability["correlation"]], GREY))
     figure = go.Figure(
