@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "assets" / "screenshots"
 READY = {"explore": ".response .u", "heads": ".hm .plot"}  # what is drawn last on each page
 PAGES = {
-    "explore": "/?example=lighthouse&granularity=sentence&unit=sentence&pin=0-17",
+    "explore": "/?example=lighthouse&granularity=sentence&unit=sentence&pin=0-19",
     "heads": "/heads?example=lighthouse",
 }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import at2_core as at2
 from at2_core import exploration
@@ -56,6 +59,46 @@ def test_a_damaged_file_is_refused(tmp_path, made):
         path.write_bytes(content)
         with pytest.raises(at2.ExplorationFileError):
             load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about, arrays: about.update(task=None),
+        lambda about, arrays: about.update(task="text"),
+        lambda about, arrays: about.update(title=5),
+        lambda about, arrays: about.update(settings=5),
+        lambda about, arrays: about["task"].update(query=[1]),
+        lambda about, arrays: about["parts"][0].update(token_start=-5),
+        lambda about, arrays: about["parts"][0].update(token_start="a"),
+        lambda about, arrays: about["parts"][0].update(end=10**9),
+        lambda about, arrays: arrays["prompt_ids"].__setitem__(0, -1),
+        lambda about, arrays: arrays["prompt_offsets"].__setitem__(0, [-3, 2]),
+        lambda about, arrays: arrays["prompt_offsets"].__setitem__(1, [9, 2]),
+        lambda about, arrays: arrays["response_offsets"].__setitem__(0, [0, 10**6]),
+        lambda about, arrays: arrays.update(logprobs=arrays["logprobs"][:1]),
+        lambda about, arrays: (
+            arrays.update({"scores/<script>": arrays["scores/average"]})
+            or about["scales"].update({"<script>": 1.0})
+        ),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, made, change):
+    path = save(made, tmp_path / "x.safetensors")
+    with safe_open(path, framework="np") as file:
+        about = json.loads(file.metadata()["at2"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    change(about, arrays)
+    save_file(arrays, path, {"at2": json.dumps(about)})
+    with pytest.raises(at2.ExplorationFileError, match="damaged"):
+        load(path)
+
+
+def test_a_lone_surrogate_in_a_task_can_be_saved(tmp_path, tiny_lm):
+    task = at2.ContextTask(context="The fox \ud800 runs.", query="Who?")
+    made = explore(tiny_lm, at2.generate(tiny_lm, task, max_new_tokens=4), None)
+    back = load(save(made, tmp_path / "x.safetensors"))
+    assert back.task.context == "The fox \ufffd runs."
 
 
 def test_an_estimator_is_no_exploration(tmp_path):
