@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .errors import EstimatorFileError
 from .estimator import Estimator, save_estimator
 
 FILE = "estimator.safetensors"
@@ -42,7 +43,10 @@ def quality(estimator: Estimator) -> str:
         return "No validation figures: how good it is has to be measured (python -m at2_core evaluate)."
     said = f"Correlation with real ablations {known['correlation']:.3f}"
     if "examples_validation" in known:
-        said += f" on {known['examples_validation']:,.0f} held-out examples"
+        held, learned = known["examples_validation"], known.get("examples_training", 0)
+        whole = estimator.metadata.get("examples")
+        apart = whole is None or not _is_number(whole) or held + learned <= whole
+        said += f" on {held:,.0f} " + ("held-out examples" if apart else "examples that it was learned from")
     if "correlation_average_attention" in known:
         said += f"; average attention reaches {known['correlation_average_attention']:.3f}"
     return said + "."
@@ -59,8 +63,16 @@ def data_of(estimator: Estimator) -> tuple[str, str]:
 def export_to_hub_folder(estimator: Estimator, folder: str | Path) -> Path:
     """Write the estimator and its model card into a folder, ready to be uploaded; return the folder."""
     folder = Path(folder)
+    card = folder / "README.md"
+    if (
+        card.is_file()
+        and "library_name: at2-explorer" not in card.read_text(encoding="utf-8", errors="replace")[:4000]
+    ):
+        raise EstimatorFileError(
+            f"{card} is no model card of ours and stays as it is; choose another folder."
+        )
     save_estimator(estimator, folder / FILE)
-    (folder / "README.md").write_text(model_card(estimator), encoding="utf-8")
+    card.write_text(model_card(estimator), encoding="utf-8")
     return folder
 
 
@@ -131,4 +143,9 @@ def _as_text(value: object) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond any float
+        return False

@@ -128,12 +128,7 @@ def add_estimator(
     home = _home(own_dir)
     folder = home if kind == "own" else home / "imported"
     path = folder / f"{slug(estimator.name)}-{estimator.fingerprint}.safetensors"
-    try:
-        save_estimator(estimator, path)
-    except OSError as error:
-        raise At2Error(
-            f"The estimator could not be written to {folder} ({error.strerror or error})."
-        ) from error
+    save_estimator(estimator, path)
     return _entry(kind, path)
 
 

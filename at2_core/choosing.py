@@ -1,5 +1,6 @@
 """Which theta to take, and how far to trust it, from fits side by side.
 
+`as_published`    the published recipe as it is, with figures of its own
 `choose`          regularisation chosen on validation examples, the winner refitted on all
 `stability`       how much theta moves between splits and bootstrap resamples
 `learning_curve`  validation correlation by number of examples: would more data help?
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .fitting import Collected, Data, FitSettings, fit_many, shrink
+from .fitting import Collected, Data, FitSettings, fit_many, fit_reference, normalised, shrink
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 SHRINKAGES = (0.0, 0.1, 0.25, 0.5, 0.75)
@@ -29,7 +30,7 @@ class Chosen:
     """theta float32 (layers, heads), L1-normalised, its standard deviation over resamples, and the figures behind it."""
 
     theta: np.ndarray
-    deviation: np.ndarray
+    deviation: np.ndarray | None
     report: dict[str, Any]
 
 
@@ -67,7 +68,7 @@ def choose(
         look = int(curves[:, number].mean(axis=1).argmax())
         thetas = fits.looks[look].reshape(len(kinds), len(splits), -1)[number]
         for shrinkage in SHRINKAGES:
-            found = [data.correlations(shrink(theta, shrinkage)) for theta in thetas]
+            found = [data.correlations(shrink(normalised(theta), shrinkage)) for theta in thetas]
             candidates.append(
                 {
                     "correlation": _over(found, [held for _, held in splits]),
@@ -116,6 +117,30 @@ def choose(
     }
     report("validate", 2, 2)
     return Chosen(theta.reshape(data.shape), spread["deviation"].reshape(data.shape), figures)
+
+
+def as_published(collected: Sequence[Collected], settings: FitSettings = FitSettings()) -> Chosen:
+    """theta by the published recipe, from all examples; its figures are those of the same recipe without a held-out part."""
+    data = Data.of(collected)
+    train, held = split(data, settings.validation_fraction, settings.seed)
+    used = set(data.example[train > 0])
+    found = data.correlations(fit_reference([c for i, c in enumerate(collected) if i in used], settings))
+    theta = fit_reference(collected, settings)
+    uniform = data.correlations(np.full_like(theta, 1 / theta.size))
+    figures = {
+        "recipe": "reference",
+        "nonnegative": False,
+        "sparsity": 0.0,
+        "shrinkage": 0.0,
+        "steps": settings.steps,
+        "correlation": _round(_mean(found, held)),
+        "correlation_training": _round(_mean(found, train)),
+        "correlation_average_attention": _round(_mean(uniform, held)),
+        "examples_training": len(used),
+        "examples_validation": len(set(data.example[held > 0])),
+        "fit": asdict(settings),
+    }
+    return Chosen(theta, None, figures)
 
 
 def learning_curve(
@@ -190,10 +215,11 @@ def _splits(data: Data, settings: FitSettings) -> list[tuple[np.ndarray, np.ndar
 
 
 def split(data: Data, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights float32 (targets,) of training and validation. Groups stay whole; with a single group both are everything."""
+    """Weights float32 (targets,) of training and validation. Groups stay whole; with a single one both are everything."""
     groups = sorted(set(data.groups))
     order = np.random.default_rng(seed).permutation(len(groups))
-    held_groups = {groups[i] for i in order[: round(len(groups) * fraction)]}
+    count = min(len(groups) - 1, max(1, round(len(groups) * fraction)))
+    held_groups = {groups[i] for i in order[:count]}
     held = np.array([data.groups[i] in held_groups for i in data.example], np.float32)
     if not held.any() or held.all():
         return np.ones_like(held), np.ones_like(held)

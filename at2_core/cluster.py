@@ -6,12 +6,12 @@ it died is given to another one, so a death costs the examples at hand and nothi
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from .errors import At2Error, Cancelled
 from .learning import Source
 from .runs import Request, RunFolder, Settings
 
-ATTEMPTS = 3  # deaths of its worker after which an example is skipped: it is the likely cause
+ATTEMPTS = 3  # deaths of its worker after which an example is the likely cause
 CONNECT_SECONDS = 5.0
 POLL = 0.5  # seconds between two looks whether to stop
-PATIENCE = 120.0  # seconds without any worker coming up
+PATIENCE = 120.0  # seconds with nobody at work and nobody coming up
 
 
 def workers(request: Request) -> Source:
@@ -52,24 +52,16 @@ class _Crew:
 
     def __init__(self, ray: Any, request: Request) -> None:
         self.ray, self.request = ray, request
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        self.size = request.workers or len(nodes)
-        total = ray.cluster_resources()
-        self.resources: dict[str, Any] = {"num_cpus": max(1, int(total.get("CPU", 1) // self.size))}
-        if total.get("GPU") and request.device in ("auto", "cuda", "split"):
-            self.resources["num_gpus"] = (
-                total["GPU"] / self.size if self.size > total["GPU"] else int(total["GPU"] // self.size)
-            )
+        self.size, self.resources = _shares(ray.nodes(), request)
         self.actors: list[Any] = []
-        self.expected: list[Any] = []  # greetings of actors that have not come up yet
-        self.came_up = False
+        self.expected: dict[Any, Any] = {}  # greeting -> actor that has not come up yet
+        self.idle: list[Any] = []
 
-    def _hire(self) -> Any:
+    def _hire(self) -> None:
         remote = self.ray.remote(**self.resources, scheduling_strategy="SPREAD")(_Worker)
         actor = remote.remote(self.request.model, self.request.device, self.request.dtype)
         self.actors.append(actor)
-        self.expected.append(actor.hello.remote())
-        return actor
+        self.expected[actor.hello.remote()] = actor
 
     def work(
         self, pending: Sequence[Example], settings: Settings, run: RunFolder, cancel: threading.Event
@@ -77,73 +69,91 @@ class _Crew:
         ray = self.ray
         queue = deque(pending)
         deaths: dict[str, int] = {}
-        idle = [self._hire() for _ in range(min(self.size, len(pending)))]
         busy: dict[Any, tuple[Any, Example]] = {}
-        unheard = 0.0
+        alone_since = time.monotonic()
+        for _ in range(min(self.size, len(pending))):
+            self._hire()
         while queue or busy:
-            while queue and idle:
-                actor, example = idle.pop(), queue.popleft()
-                known = run.response(f"{example.seed:08x}")
-                busy[actor.answer.remote(example, known, settings)] = actor, example
-            finished, _ = ray.wait(list(busy), num_returns=1, timeout=POLL)
+            self._greet(run)
+            while queue and self.idle:
+                actor, example = self.idle.pop(), queue.popleft()
+                busy[actor.answer.remote(example, run.response(example.key), settings)] = actor, example
+            finished: list[Any] = []
+            if busy:
+                alone_since = time.monotonic()
+                finished, _ = ray.wait(list(busy), num_returns=1, timeout=POLL)
+            else:
+                time.sleep(POLL)
+                if time.monotonic() - alone_since > PATIENCE:
+                    raise At2Error(
+                        f"No worker of the cluster {self.request.cluster!r} comes up: it has no room for "
+                        f"{self.resources}, or its workers die at once; look at its dashboard or log."
+                    )
             if cancel.is_set():
                 raise Cancelled(STOPPED)
-            unheard = 0.0 if finished else unheard + POLL
-            self._greet(run)
-            if unheard > PATIENCE and not self.came_up:
-                raise At2Error(
-                    f"No worker of the cluster {self.request.cluster!r} has come up; look at its dashboard or log."
-                )
             for future in finished:
                 actor, example = busy.pop(future)
                 try:
                     answered = ray.get(future)
-                except (
-                    ray.exceptions.RayActorError,
-                    ray.exceptions.WorkerCrashedError,
-                    ray.exceptions.ObjectLostError,
-                ):
-                    deaths[example.id] = deaths.get(example.id, 0) + 1
-                    run.log("worker died", example=example.id, times=deaths[example.id])
-                    idle.append(self._hire())
-                    if deaths[example.id] >= ATTEMPTS:
-                        yield example, Answered(None, "its worker died three times")
-                    else:
-                        queue.appendleft(example)
-                    continue
                 except ray.exceptions.RayTaskError as error:
                     cause = error.cause
                     raise (
                         cause if isinstance(cause, At2Error) else At2Error(f"A worker failed: {cause}")
                     ) from error
-                idle.append(actor)
+                except ray.exceptions.RayError:  # the worker, or its node, is gone
+                    deaths[example.key] = deaths.get(example.key, 0) + 1
+                    run.log("worker died", example=example.id, times=deaths[example.key])
+                    if deaths[example.key] >= ATTEMPTS:
+                        raise At2Error(
+                            f"Three workers died at example {example.id!r}, probably for want of memory; nothing that was "
+                            "collected is lost. Mend the cluster, or go on without it."
+                        ) from None
+                    self._hire()
+                    queue.appendleft(example)
+                    continue
+                self.idle.append(actor)
                 yield example, answered
 
     def _greet(self, run: RunFolder) -> None:
-        """Write down who has come up."""
-        up, _ = (
-            self.ray.wait(list(self.expected), num_returns=len(self.expected), timeout=0)
-            if self.expected
-            else ([], [])
-        )
+        """Actors that have come up can work; who never comes up is never given anything."""
+        if not self.expected:
+            return
+        up, _ = self.ray.wait(list(self.expected), num_returns=len(self.expected), timeout=0)
         for hello in up:
-            self.expected.remove(hello)
-            with contextlib.suppress(self.ray.exceptions.RayError):  # it died at once; its work will say so
+            actor = self.expected.pop(hello)
+            try:
                 run.log("worker up", **self.ray.get(hello))
-                self.came_up = True
+            except self.ray.exceptions.RayError:  # it died at once; another one takes its place
+                self._hire()
+            else:
+                self.idle.append(actor)
 
     def dismiss(self) -> None:
         for actor in self.actors:
             self.ray.kill(actor)
 
 
+def _shares(nodes: Sequence[Mapping[str, Any]], request: Request) -> tuple[int, dict[str, Any]]:
+    """How many workers, and what each gets, so that all of them find a place: cut to the smallest node that can work."""
+    able = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    cards = [r["GPU"] for r in able if r.get("GPU")] if request.device in ("auto", "cuda", "split") else []
+    if cards:
+        able = [r for r in able if r.get("GPU")]
+    each = min(cards, default=0) if request.device == "split" else min(1, min(cards, default=0))
+    size = request.workers or (sum(int(c // each) for c in cards) if cards else max(1, len(able)))
+    on_one = -(-size // max(1, len(able)))
+    shares: dict[str, Any] = {"num_cpus": max(1, int(min((r["CPU"] for r in able), default=1) // on_one))}
+    if cards:
+        shares["num_gpus"] = min(each, min(cards) / on_one)
+    return size, shares
+
+
 class _Worker:
-    """A process of the cluster with the model in it."""
+    """A process of the cluster; the model comes with the first example, so that it can say at once that it is there."""
 
     def __init__(self, model: str, device: str, dtype: str) -> None:
-        from .models import load_model
-
-        self.lm = load_model(model, device=device, dtype=dtype)
+        self.spec = model, device, dtype
+        self.lm: Any = None
 
     def hello(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "host": socket.gethostname()}
@@ -151,7 +161,11 @@ class _Worker:
     def answer(self, example: Example, known: list[int] | None, settings: Settings) -> Answered:
         """known: ids of a response that an earlier start left behind."""
         from .collecting import measure, respond
+        from .models import load_model
 
+        if self.lm is None:
+            name, device, dtype = self.spec
+            self.lm = load_model(name, device=device, dtype=dtype)
         ids = respond(self.lm, example, settings) if known is None else known
         if isinstance(ids, str):
             return Answered(None, ids)

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def learn(model: str | None, data: str | None, out: Path | None, columns: tuple[
             raise click.UsageError(
                 f"There is no run in {out} to go on with; give --data (and --model) to begin one."
             )
+        request = _with_changes(request, examples, cluster, workers)
     else:
         request = Request(
             model=model or "smollm2-135m-instruct",
@@ -187,6 +189,30 @@ def learn(model: str | None, data: str | None, out: Path | None, columns: tuple[
         carry_out(run, request, event)
 
 
+def _with_changes(
+    request: Request, examples: int | None, cluster: str | None, workers: int | None
+) -> Request:
+    """A run that goes on may get more examples, or other hands; anything else would not be the same run."""
+    context = click.get_current_context()
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    fixed = given - {"out", "examples", "cluster", "workers", "only_estimate"}
+    if fixed:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
+        raise click.UsageError(
+            f"{names} cannot change when a run goes on; leave it out, or give --data to begin another run."
+        )
+    return replace(
+        request,
+        max_examples=examples or request.max_examples,
+        cluster=cluster or request.cluster,
+        workers=workers or request.workers,
+    )
+
+
 def carry_out(run: RunFolder, request: Request, cancel: threading.Event) -> None:
     """Do what a run was asked for, from the beginning or from where it stopped."""
     from .fitting import FitSettings
@@ -205,8 +231,9 @@ def carry_out(run: RunFolder, request: Request, cancel: threading.Event) -> None
                 from .cluster import workers
 
                 source = workers(request)
-        except At2Error as error:
-            run.tell(Progress(state="failed", message=str(error)))
+        except Exception as error:
+            said = str(error) if isinstance(error, At2Error) else f"{type(error).__name__}: {error}"
+            run.tell(Progress(state="failed", message=said))
             raise
         try:
             estimator = learn_theta(
@@ -266,8 +293,8 @@ def _show_result(path: Path, metadata: Any) -> None:
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for pair in pairs:
-        role, _, name = pair.partition("=")
-        if not name:
+        role, equals, name = pair.partition("=")
+        if not equals:  # "response=" asks for no response
             raise click.BadParameter(
                 f"{pair!r} is not ROLE=NAME, for instance query=question", param_hint="--column"
             )
@@ -311,7 +338,7 @@ def fit(folder: Path, name: str, recipe: str, examples: int | None, steps: int |
             run.tell(before)
     path = folder / "fits" / name / "estimator.safetensors"
     _show_result(path, estimator.metadata)
-    for row in estimator.metadata["validation"]["learning_curve"]:
+    for row in estimator.metadata["validation"].get("learning_curve", ()):
         click.echo(
             f"  {row['examples']:>6,} examples: {row['correlation']:.3f} (standard deviation {row['deviation']:.3f})"
         )

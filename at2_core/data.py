@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import At2Error, DataError
 from .formats import HUB, file_rows, hub_rows
-from .prompts import ContextTask, Document
+from .prompts import ContextTask, Document, without_surrogates
 
 # What a column is taken for when nobody says: names in use, the likeliest first. A response is never guessed: the human
 # answers of most data sets are not what the model would say, and theta is about what the model says.
@@ -41,8 +41,13 @@ class Example:
     @property
     def seed(self) -> int:
         """A number that depends on what the example says alone, so that order and resuming change nothing."""
+        return int(self.key[:8], 16)
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that name this example's files; they too depend on what it says alone."""
         said = json.dumps([self.id, asdict(self.task), self.response], sort_keys=True)
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:4], "big")
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
     def group(self) -> str:
@@ -109,7 +114,7 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> E
     for number, record in rows:
         try:
             examples.append(_example(record, number, roles))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             unusable.append(Unusable(number, _reason(error)))
     return Examples(examples, unusable, roles, tuple(names))
 
@@ -130,7 +135,7 @@ def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
             continue
         try:
             yield _example(json.loads(line), number, Columns(response="response"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"Line {number} of {where} is no example ({_reason(error)}); each line needs a JSON object with "
                 '"query" and "context", or "query" and "documents".'
@@ -153,8 +158,8 @@ def _example(record: Any, number: int, columns: Columns) -> Example:
     return Example(
         id=str(number if identity is None else identity),
         task=ContextTask(
-            context="" if documents else str(context),
-            query=query,
+            context="" if documents else without_surrogates(str(context)),
+            query=without_surrogates(query),
             documents=tuple(_document(d) for d in documents),
         ),
         response=response or None,
@@ -185,7 +190,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _document(record: Any) -> Document:
     if isinstance(record, str):
-        return Document(title="", text=record)
+        return Document(title="", text=without_surrogates(record))
     if not isinstance(record, Mapping):
         raise ValueError("a document is neither a text nor a record with a text")
     text = record.get("text")
@@ -193,12 +198,14 @@ def _document(record: Any) -> Document:
         text = " ".join(record["sentences"])
     if not isinstance(text, str):
         raise ValueError("a document's text is not a text")
-    return Document(title=str(record.get("title") or ""), text=text)
+    return Document(title=without_surrogates(str(record.get("title") or "")), text=without_surrogates(text))
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return "not valid JSON"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     if isinstance(error, KeyError):
         return f"no {error.args[0]!r}"
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"

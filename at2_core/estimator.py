@@ -7,6 +7,7 @@ Nothing here needs torch, so that a page can draw theta before the model is ther
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -90,13 +91,20 @@ def save_estimator(estimator: Estimator, path: str | Path) -> Path:
         "model_fingerprint": estimator.model_fingerprint,
         "metadata": dict(estimator.metadata),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     arrays = {"theta": np.ascontiguousarray(estimator.theta, np.float32)}
     if estimator.deviation is not None:
         arrays["deviation"] = np.ascontiguousarray(estimator.deviation, np.float32)
-    save_file(arrays, part, {"at2": json.dumps(about)})
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, part, {"at2": json.dumps(about)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:  # a full disk comes as either
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise EstimatorFileError(
+            f"{path} cannot be written ({error}); free some space, or choose another folder."
+        ) from error
     return path
 
 

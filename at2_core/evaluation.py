@@ -26,7 +26,7 @@ from .errors import At2Error, Cancelled
 from .estimator import Estimator
 from .generation import Generation, generate, generation_from_ids, replay
 from .models import LanguageModel
-from .runs import read_arrays
+from .runs import read_arrays, write_arrays
 from .sources import Source, cut
 
 Progress = Callable[[str, int, int], None]
@@ -114,7 +114,10 @@ class ExampleAblations:
     ) -> None:
         self.lm, self.example = lm, example
         self.path = (
-            None if folder is None else folder / f"{example.seed:08x}-{granularity}-{max_new_tokens}.npz"
+            None
+            if folder is None  # what was measured belongs to one model in one precision
+            else folder
+            / f"{example.key}-{granularity}-{max_new_tokens}-{lm.fingerprint}-{str(lm.dtype)[6:]}.npz"
         )
         self.keep: dict[bytes, np.ndarray] = {}  # keep-vector -> logit-probabilities (T,)
         self.gen = self._generation(max_new_tokens)
@@ -144,16 +147,19 @@ class ExampleAblations:
     def _save(self) -> None:
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part.npz")
-        keep = np.stack([np.frombuffer(row, bool) for row in self.keep])
-        np.savez(
-            part,
-            keep=keep,
-            logit_probs=np.stack(list(self.keep.values())),
-            response_ids=np.array(self.gen.response_ids),
-        )
-        part.replace(self.path)
+        try:
+            write_arrays(
+                self.path,
+                {
+                    "keep": np.stack([np.frombuffer(row, bool) for row in self.keep]),
+                    "logit_probs": np.stack(list(self.keep.values())),
+                    "response_ids": np.array(self.gen.response_ids),
+                },
+            )
+        except OSError as error:
+            raise At2Error(
+                f"{self.path.parent} cannot be written ({error.strerror}); free some space."
+            ) from error
 
 
 def lds(scores: np.ndarray, keep: np.ndarray, outcomes: np.ndarray) -> float:

@@ -173,7 +173,8 @@ def load(path: str | Path) -> Exploration:
             )
         return _from_file(about, arrays)
     except (
-        SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError
+        SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
+        RecursionError,
     ) as error:  # fmt: skip
         raise ExplorationFileError(f"{path.name} is no saved exploration, or it is damaged.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from .errors import DataError
 
+NO_SCRIPTS = 4  # versions of datasets before ran a data set's own code
+MOST_ROWS = 200_000  # of a data set on the hub; more than anybody learns from, and than memory likes
 HUB = "hub:"  # what the name of a data set on the hub begins with
 Rows = list[tuple[int, Any]]
 
@@ -79,10 +82,14 @@ READERS: dict[str, Callable[[Path], Rows]] = {
 
 def hub_rows(name: str) -> Rows:
     try:
-        from datasets import load_dataset
+        from datasets import __version__, load_dataset
+
+        if int(__version__.partition(".")[0]) < NO_SCRIPTS:
+            raise ImportError
     except ImportError:
         raise DataError(
-            f"Reading {name} from the hub needs the package datasets (python -m pip install datasets)."
+            f"Reading {name} from the hub needs the package datasets, version {NO_SCRIPTS} or later: "
+            f'python -m pip install "datasets>={NO_SCRIPTS}"'
         ) from None
     name, _, part = name.partition("@")
     try:
@@ -92,4 +99,4 @@ def hub_rows(name: str) -> Rows:
             f"The data set {name!r} can be neither found nor downloaded ({type(error).__name__}); check the name, the split "
             f"({part or 'train'}) and the connection."
         ) from error
-    return list(enumerate(table, 1))
+    return list(enumerate(itertools.islice(table, MOST_ROWS), 1))

@@ -282,7 +282,7 @@ def _read_most(
 ) -> Tensor:
     """Read a long prompt into the cache piece by piece, all but its last piece, which is returned."""
     total = ids.shape[1]
-    for start in range(0, total - 1, PREFILL):
+    for start in range(0, total, PREFILL):
         piece = ids[:, start : start + PREFILL]
         if start + PREFILL >= total or (cancel is not None and cancel.is_set()):
             break

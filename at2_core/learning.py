@@ -17,16 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from .choosing import choose
+from .choosing import as_published, choose
 from .collecting import STOPPED, Answered, measure, respond, shuffled
 from .data import Example
 from .errors import At2Error, Cancelled
 from .estimator import Estimator, save_estimator
-from .fitting import Collected, FitSettings, fit_reference
+from .fitting import Collected, FitSettings
 from .models import LanguageModel
 from .runs import Pace, Progress, RunFolder, Settings
 
 Tell = Callable[[str, int, int], None]  # stage, done, total
+
+
+class DamagedExamples(At2Error):
+    """Some of what was collected cannot be read; it is removed, and can be collected again."""
 
 
 # Takes the examples that are not in the folder yet, in order; gives each back with what became of it, in any order.
@@ -59,17 +63,19 @@ def learn(
     """
     run = out_dir if isinstance(out_dir, RunFolder) else RunFolder(out_dir)
     stop = cancel or threading.Event()
-    with run.working(stop):
+    with run.working(stop), _told(run):
         run.identify(lm.name, lm.fingerprint, str(lm.dtype), settings)
         run.log("started", model=lm.name, examples=len(examples))
-        with _told(run):
-            order = shuffled(examples, settings.seed)
-            total = min(len(order), max_examples or len(order))
+        order = shuffled(examples, settings.seed)
+        total = min(len(order), max_examples or len(order))
+        estimator = None
+        while estimator is None:  # what turns out to be damaged when it is needed is collected again
             collect(order, total, settings, run, source or _here(lm), progress, stop)
-            estimator = fit_run(run, order, total, fit_settings, about, progress, stop, lm=lm)
-            save_estimator(estimator, run.folder / "estimator.safetensors")
-            validation = estimator.metadata["validation"]
-            run.log("done", correlation=validation["correlation"])
+            with contextlib.suppress(DamagedExamples):
+                estimator = fit_run(run, order, total, fit_settings, about, progress, stop, lm=lm)
+        save_estimator(estimator, run.folder / "estimator.safetensors")
+        validation = estimator.metadata["validation"]
+        run.log("done", correlation=validation["correlation"])
     return estimator
 
 
@@ -140,19 +146,16 @@ def fit_run(
         if progress is not None:
             progress(stage, done, of)
 
-    chosen = choose(collected, settings, tell, cancel)
-    theta, deviation, report = chosen.theta, chosen.deviation, chosen.report
     if recipe == "reference":
-        theta = fit_reference(collected, settings)
-        report = {
-            **report,
-            "recipe": "reference: all examples, no validation; the figures are those of the chosen fit",
-        }
+        chosen = as_published(collected, settings)
+    else:
+        chosen = choose(collected, settings, tell, cancel)
+    report = chosen.report
     belongs = run.read("run.json") or {}
     targets = int(sum(len(c.outcomes) for c in collected))
     shown = {k: v for k, v in report.items() if k not in ("candidates", "history", "fit")}
     estimator = Estimator(
-        theta=theta,
+        theta=chosen.theta,
         name=f"AT2 for {belongs.get('model', '')}",
         model=str(belongs.get("model", "")),
         model_fingerprint=str(belongs.get("fingerprint", "")) if lm is None else lm.fingerprint,
@@ -167,7 +170,7 @@ def fit_run(
             "validation": shown,
             "date": datetime.date.today().isoformat(),
         },
-        deviation=deviation,
+        deviation=chosen.deviation,
     )
     run.write(f"fits/{name}/report.json", {"examples": len(collected), "targets": targets, **report})
     save_estimator(estimator, run.folder / "fits" / name / "estimator.safetensors")
@@ -218,7 +221,7 @@ def _pending(
 
 
 def _key(example: Example) -> str:
-    return f"{example.seed:08x}"
+    return example.key
 
 
 def _counted(skipped: Mapping[str, str]) -> dict[str, int]:
@@ -235,9 +238,10 @@ def _load(run: RunFolder, keys: Sequence[str], groups: Mapping[str, str]) -> lis
         if arrays is not None:
             group = str(arrays["group"]) if "group" in arrays else groups.get(key, "")
             collected.append(Collected(arrays["predictors"], arrays["outcomes"], group))
-    if not collected:
-        raise At2Error(
-            f"The collected examples in {run.folder} are damaged; start again to collect them anew."
+    if len(collected) < len(keys):
+        raise DamagedExamples(
+            f"{len(keys) - len(collected)} collected examples in {run.folder} were damaged and are removed; go on with: "
+            f"python -m at2_core learn --out {run.folder}"
         )
     return collected
 

@@ -37,6 +37,7 @@ from .errors import At2Error, RunFolderMismatch
 
 FORMAT = 1
 LOCK_PATIENCE = 5.0  # seconds; somebody who only looks whether it is held holds it for a moment
+PATIENCE_TIMES = 40  # of 50 ms
 STOP_POLL = 0.5  # seconds between two looks for the stop file
 ACTIVE = ("starting", "running")
 
@@ -134,6 +135,10 @@ class RunFolder:
         """Make the folder this model's, or check that it is. Raises RunFolderMismatch, naming what differs."""
         wanted = {"model": model, "fingerprint": fingerprint, "dtype": dtype, **asdict(settings)}
         found = self.read("run.json")
+        if found is None and self.folder.joinpath("run.json").exists():
+            raise RunFolderMismatch(
+                f"{self.folder / 'run.json'} is damaged, so nobody knows which model the folder belongs to; choose another one."
+            )
         for key in [] if found is None else [key for key in wanted if found.get(key) != wanted[key]]:
             raise self._mismatch(key, found.get(key) if found else None, wanted[key])
         if found is None:
@@ -167,6 +172,10 @@ class RunFolder:
                 f"Another process is working in {self.folder}; wait for it, or stop it with: python -m at2_core runs "
                 f"--stop {self.folder}"
             ) from None
+        except OSError as error:
+            raise At2Error(
+                f"{self.folder} cannot be worked in ({error.strerror}); mend the folder."
+            ) from error
         over = threading.Event()
 
         def watch() -> None:
@@ -264,15 +273,8 @@ class RunFolder:
         return read_arrays(self.folder / "examples" / f"{key}.npz")
 
     def keep(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        path = self.folder / "examples" / f"{key}.npz"
-        part = path.with_suffix(f".{os.getpid()}.part.npz")
-        with self._writing(part):
-            self._make(path.parent)
-            with open(part, "wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+        with self._writing():
+            write_arrays(self.folder / "examples" / f"{key}.npz", arrays)
 
     def keys(self) -> list[str]:
         """Keys of all collected examples, sorted."""
@@ -289,11 +291,15 @@ class RunFolder:
     # ------------------------------------------------------------------------------- files
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None where it is missing or is no JSON object."""
+        """A JSON file of the folder; None where it is missing or is no JSON object. Raises At2Error where it cannot be read."""
         try:
-            found = json.loads(self.folder.joinpath(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            found = json.loads(_patiently(lambda: self.folder.joinpath(name).read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return None
+        except OSError as error:
+            raise At2Error(
+                f"{self.folder / name} cannot be read ({error.strerror}); mend the folder."
+            ) from error
         return found if isinstance(found, dict) else None
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -308,7 +314,7 @@ class RunFolder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(path)
+            _patiently(lambda: part.replace(path))
 
     def _make(self, folder: Path) -> None:
         with self._writing():
@@ -364,15 +370,48 @@ class Pace:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an `.npz` file; None where there is none. A damaged one is removed, so that it is made again."""
+    """The arrays of an `.npz` file; None where there is none. A damaged one is removed, so that it is made again.
+
+    Raises At2Error where the disk does not give the file: that says nothing about what is in it.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
         path.unlink(missing_ok=True)
         return None
+    except OSError as error:
+        raise At2Error(
+            f"{path} cannot be read ({error.strerror}); mend the disk, or start again later."
+        ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An `.npz` file, whole or not at all. Raises OSError."""
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        _patiently(lambda: part.replace(path))
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _patiently(action: Callable[[], Any]) -> Any:
+    """On Windows a file that another process has open for a moment can be neither replaced nor read."""
+    for _ in range(PATIENCE_TIMES):
+        try:
+            return action()
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(0.05)
+    return action()
 
 
 def runs_home() -> Path:

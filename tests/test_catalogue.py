@@ -139,7 +139,7 @@ def test_an_estimator_is_found_by_fingerprint_name_and_file(tmp_path):
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(at2.At2Error, match="could not be written"):
+    with pytest.raises(at2.At2Error, match="cannot be written"):
         add_estimator(made(), own_dir=tmp_path / "file")
 
 

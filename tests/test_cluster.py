@@ -132,3 +132,23 @@ def test_without_ray_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(at2.At2Error, match="pip install ray"):
         workers(Request(model="m", data="", cluster="local"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "request_", "expected"),
+    [
+        ([{"CPU": 4}, {"CPU": 16}], {}, (2, {"num_cpus": 4})),
+        ([{}, {"CPU": 8}, {"CPU": 8}], {}, (2, {"num_cpus": 8})),  # a head that only conducts
+        ([{"CPU": 8}], {"workers": 3}, (3, {"num_cpus": 2})),
+        ([{"CPU": 16, "GPU": 4}, {"CPU": 16}], {}, (4, {"num_cpus": 4, "num_gpus": 1})),
+        ([{"CPU": 16, "GPU": 4}], {"device": "split"}, (1, {"num_cpus": 16, "num_gpus": 4})),
+        ([{"CPU": 16, "GPU": 1}], {"workers": 2}, (2, {"num_cpus": 8, "num_gpus": 0.5})),
+        ([{"CPU": 16, "GPU": 1}], {"device": "cpu"}, (1, {"num_cpus": 16})),
+    ],
+)
+def test_every_worker_finds_a_place(nodes, request_, expected):
+    from at2_core.cluster import _shares
+
+    alive = [{"Alive": True, "Resources": resources} for resources in nodes]
+    dead = {"Alive": False, "Resources": {"CPU": 1}}
+    assert _shares([*alive, dead], Request(model="m", data="d", **request_)) == expected

@@ -66,12 +66,13 @@ def test_rows_that_cannot_be_used_are_counted_with_the_reason(tmp_path):
         '{"query": "Q", "documents": {"a": 1}}',
         '{"query": "Q", "documents": [{"title": "t"}]}',
         "{" * 100_000,
+        json.dumps({"query": "Q", "documents": "[" * 100_000}),
     ]
     path.write_text("\n".join([good, *bad, good]))
     found = read_data(path)
     assert len(found.examples) == 2
-    assert [u.row for u in found.unusable] == list(range(2, 11))
-    assert sum(found.reasons().values()) == 9
+    assert [u.row for u in found.unusable] == list(range(2, 12))
+    assert sum(found.reasons().values()) == 10
     assert found.reasons()["no query"] == 2
     assert all(reason and "\n" not in reason for reason in found.reasons())
 
@@ -155,7 +156,7 @@ def test_a_damaged_exploration_is_counted(tmp_path):
 
 def test_a_hub_data_set_needs_datasets_and_comes_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(at2.DataError, match="pip install datasets"):
+    with pytest.raises(at2.DataError, match="needs the package datasets"):
         read_data("hub:owner/name")
     asked = []
 
@@ -165,7 +166,14 @@ def test_a_hub_data_set_needs_datasets_and_comes_by_name(monkeypatch):
             raise FileNotFoundError("offline")
         return ROWS
 
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    old = types.SimpleNamespace(
+        load_dataset=load_dataset, __version__="3.6.0"
+    )  # it would run a data set's own code
+    monkeypatch.setitem(sys.modules, "datasets", old)
+    with pytest.raises(at2.DataError, match="version 4 or later"):
+        read_data("hub:owner/name")
+    new = types.SimpleNamespace(load_dataset=load_dataset, __version__="4.1.0")
+    monkeypatch.setitem(sys.modules, "datasets", new)
     assert len(read_data("hub:owner/name@validation").examples) == 2
     with pytest.raises(at2.DataError, match="neither found nor downloaded"):
         read_data("hub:owner/none")

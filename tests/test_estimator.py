@@ -41,7 +41,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("at2_core.estimator.save_file", disk_full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(at2.EstimatorFileError, match="no space"):
         at2.save_estimator(at2.Estimator(THETA, "new", "m"), path)
     assert at2.load_estimator(path).name == "old"
 

@@ -83,3 +83,18 @@ def test_intervals_hold_the_mean_and_differences_are_paired():
     assert (table["mean"] < table["high"]).all()
     assert table.loc["b", "difference_low"] == pytest.approx(0.1)
     assert table.loc["b", "difference_high"] == pytest.approx(0.1)
+
+
+def test_what_one_model_measured_is_not_taken_for_another(tiny_model, tmp_path):
+    from at2_core.data import Example
+    from at2_core.evaluation import ExampleAblations
+
+    example = Example("e", at2.ContextTask(context="The fox runs. Berlin is far.", query="Who runs?"))
+    made = []
+    for kind in ("llama", "qwen3"):
+        ablations = ExampleAblations(tiny_model(kind), example, tmp_path, "sentence", 6)
+        ablations.measure(np.array([[True, False]]))
+        made.append(ablations.path)
+    assert made[0] != made[1]
+    again = ExampleAblations(tiny_model("llama"), example, tmp_path, "sentence", 6)
+    assert len(again.keep) == 1

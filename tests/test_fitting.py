@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from at2_core import fitting
-from at2_core.choosing import choose, split
+from at2_core.choosing import as_published, choose, split
 from at2_core.fitting import (
     Collected,
     Data,
@@ -183,3 +183,31 @@ def test_negative_heads_make_the_signed_fit_win_and_their_absence_does_not_hurt(
     signed = choose(planted(np.array([[0.6, -0.4]], np.float32)), QUICK)
     assert not signed.report["nonnegative"]
     assert signed.theta[0, 1] < -0.3
+
+
+def test_the_shrinkage_that_is_validated_is_the_one_that_is_shipped():
+    """A candidate's figure is that of the same shrinkage of the L1-normalised theta of the same step."""
+    collected, settings = planted(noise=1.0), FitSettings(steps=40, learning_rate=1e-2, resamples=0, splits=1)
+    data = Data.of(collected)
+    train, held = split(data, settings.validation_fraction, settings.seed)
+    report = choose(collected, settings).report
+    candidate = next(c for c in report["candidates"] if c["shrinkage"] == 0.5)
+    how = {"nonnegative": np.array([candidate["nonnegative"]]), "sparsity": np.array([candidate["sparsity"]])}
+    alone = fit_many(data, train[None], 0 * train[None], settings, last_step=candidate["steps"], **how)
+    r = data.correlations(shrink(alone.theta[0], 0.5))
+    assert candidate["correlation"] == pytest.approx((r * held).sum() / held.sum(), abs=2e-4)
+
+
+def test_two_contexts_are_enough_to_hold_one_out():
+    two = [Collected(c.predictors, c.outcomes, f"{i % 2}") for i, c in enumerate(planted(examples=8))]
+    train, held = split(Data.of(two), 0.15, 0)
+    assert 0 < held.sum() < len(held)
+    assert np.array_equal(train, 1 - held)
+
+
+def test_the_published_recipe_has_figures_of_its_own():
+    settings = FitSettings(steps=100, learning_rate=1e-2)
+    chosen = as_published(planted(noise=1.0), settings)
+    assert chosen.deviation is None
+    assert np.array_equal(chosen.theta, fit_reference(planted(noise=1.0), settings))
+    assert chosen.report["correlation"] != choose(planted(noise=1.0), QUICK).report["correlation"]

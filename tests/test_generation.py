@@ -132,12 +132,17 @@ def test_detokenized_offsets_tile_the_text(tiny_tokenizer, text):
     assert {i for start, end in offsets for i in range(start, end)} == set(range(len(out)))
 
 
+@pytest.mark.parametrize("rest", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
-def test_a_long_prompt_read_in_pieces_is_the_same(tiny_model, kind, monkeypatch):
+def test_a_long_prompt_read_in_pieces_is_the_same(tiny_model, kind, rest, monkeypatch):
+    """rest: tokens beyond whole pieces."""
     lm = tiny_model(kind)
     task = at2.ContextTask(context="The fox runs. Berlin is far. " * 8, query="Who runs?")
     whole = at2.generate(lm, task, max_new_tokens=8)
-    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    piece = (len(whole.prompt_ids) - rest) // 5
+    while (len(whole.prompt_ids) - rest) % piece:
+        piece -= 1
+    monkeypatch.setattr("at2_core.generation.PREFILL", piece)
     seen = []
     pieces = at2.generate(
         lm, task, max_new_tokens=8, on_prompt=lambda done, total: seen.append((done, total))
@@ -146,7 +151,7 @@ def test_a_long_prompt_read_in_pieces_is_the_same(tiny_model, kind, monkeypatch)
     assert np.allclose(pieces.logprobs, whole.logprobs, atol=1e-4)
     est = at2.uniform_estimator(lm)
     assert np.allclose(at2.token_scores(lm, pieces, est), at2.token_scores(lm, whole, est), atol=1e-5)
-    assert [done for done, _ in seen] == list(range(16, len(whole.prompt_ids), 16))
+    assert [done for done, _ in seen] == list(range(piece, len(whole.prompt_ids), piece))
 
 
 def test_a_long_prompt_can_be_stopped_while_it_is_read(tiny_lm, monkeypatch):

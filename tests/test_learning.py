@@ -12,6 +12,7 @@ from at2_core.collecting import measure, respond
 from at2_core.data import Example
 from at2_core.fitting import FitSettings
 from at2_core.learning import Settings, learn
+from at2_core.runs import RunFolder
 
 SETTINGS = Settings(num_ablations=8, max_new_tokens=10, max_prompt_tokens=200)
 QUICK = FitSettings(steps=60, learning_rate=1e-2, resamples=2, splits=1)
@@ -87,3 +88,21 @@ def test_examples_that_cannot_be_used_are_counted(tiny_lm, tmp_path):
     assert sum(est.metadata["skipped"].values()) == 2
     with pytest.raises(at2.At2Error, match=r"None of the examples can be used .*1 times no context"):
         learn(tiny_lm, bad, tmp_path / "bad", settings=SETTINGS)
+
+
+def test_a_damaged_example_is_collected_again(tiny_lm, tmp_path):
+    whole = learn(tiny_lm, examples(6), tmp_path, settings=SETTINGS, fit_settings=QUICK)
+    victim = sorted((tmp_path / "examples").glob("*.npz"))[2]
+    victim.write_bytes(victim.read_bytes()[:40])
+    again = learn(tiny_lm, examples(6), tmp_path, settings=SETTINGS, fit_settings=QUICK)
+    assert again.metadata["examples"] == 6
+    assert np.array_equal(again.theta, whole.theta)
+
+
+def test_a_refused_folder_says_so_and_is_no_crash(tiny_model, tmp_path):
+    learn(tiny_model("llama"), examples(3), tmp_path, settings=SETTINGS, fit_settings=QUICK)
+    with pytest.raises(at2.RunFolderMismatch):
+        learn(tiny_model("qwen3"), examples(3), tmp_path, settings=SETTINGS, fit_settings=QUICK)
+    progress = RunFolder(tmp_path).progress()
+    assert progress.state == "failed"
+    assert "another folder" in progress.message

@@ -166,3 +166,24 @@ def test_a_new_folder_is_new_and_has_a_plain_name(tmp_path):
     first.mkdir()
     assert new_folder(tmp_path, "../../<b>Dolly</b> 15k?").name == first.name + "-2"
     assert json.dumps(new_folder(tmp_path, "日本").name).startswith('"run-')
+
+
+def test_a_disk_that_does_not_answer_costs_no_example(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.keep("0a", {"x": np.ones(3)})
+
+    def busy(*args, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np, "load", busy)
+    with pytest.raises(at2.At2Error, match="cannot be read"):
+        run.arrays("0a")
+    assert run.has("0a")
+
+
+def test_a_folder_whose_owner_cannot_be_read_is_not_taken_for_new(tmp_path):
+    run = RunFolder(tmp_path)
+    run.identify("m", "f", "float32", Settings())
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(at2.RunFolderMismatch, match="damaged"):
+        run.identify("n", "g", "float32", Settings())
