@@ -72,9 +72,13 @@ class View {
       this.window = this.full();
       this.cross = null;
       this.decoded = new Map();
+      this.round = null;
+    }
+    if (data.round !== this.round) { // first, or chosen elsewhere on the page: else what was chosen in here stays
+      this.round = data.round;
+      this.pin = data.pin;
       this.sink = this.sinkBox.input.checked = data.sink;
     }
-    if (JSON.stringify(data.pin) !== this.givenPin) { this.givenPin = JSON.stringify(data.pin); this.pin = data.pin; }
     this.heads = data.heads.map((head) => ({ ...head, ...this.decode(head) }));
     this.decoded = new Map(this.heads.map((head) => [head.id, { weights: head.weights, top: head.top }]));
     this.sameBox.hidden = this.heads.length < 2;
@@ -171,7 +175,7 @@ class View {
   choose(r, extend) {
     const [a, b] = this.pin ?? [-1, -1];
     this.pin = extend && this.pin ? [Math.min(a, r), Math.max(b, r)] : a === r && b === r ? null : [r, r];
-    this.send("pin", this.pin);
+    this.send("pin", { span: this.pin, round: this.round }); // what was sent before is no news, unless in another round
     for (const panel of this.panels) panel.overlay();
     this.tellWords();
   }

@@ -49,26 +49,33 @@ def heads(exploration: Exploration, engine: session.Engine, estimator: Estimator
 
 
 def shown_instead() -> None:
-    """Says so where what the address names is not what is shown: it is not there, or not finished yet."""
+    """Says so where what the address names is not what is shown: it is not there, or has no response."""
     kind, name = wished
+    instead = "your former text" if st.session_state["shown"][0] == "run" else "an example"
     if kind == "example":
         if name not in session.example_ids():
             frame.remark(f"There is no example called {name!r}; here is another one.", "heads-instead")
         return
     run = session.run_of_address()
     if run is not None and run.active:
-        _follow(run)
+        _follow(run, instead)
     elif run is None and name != "new":
-        frame.remark("That generation is not on this server any more; here is an example.", "heads-instead")
-    elif run is None or run.exploration is None:
-        frame.remark("Your own text has no response yet; here is an example.", "heads-instead")
+        frame.remark(f"That generation is not on this server any more; here is {instead}.", "heads-instead")
+    elif run is None:
+        frame.remark(f"Your own text has no response yet; here is {instead}.", "heads-instead")
+    elif run.state == "failed":
+        frame.complain(f"Your own text got no response; here is {instead}. {run.error}", "heads-instead")
+    elif run.exploration is None:
+        frame.remark(
+            f"Your own text was stopped before there was a response; here is {instead}.", "heads-instead"
+        )
 
 
 @st.fragment(run_every=1.0)
-def _follow(run: Run) -> None:
+def _follow(run: Run, instead: str) -> None:
     if not run.active:
         st.rerun()
-    frame.remark(f"Your own text appears here when its response is done; until then, an example. {status_line(run)}",
+    frame.remark(f"Your own text appears here when its response is done; until then, {instead}. {status_line(run)}",
                  "heads-instead")  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
                 st.text(told(chosen))
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
         st.text(note, width="stretch")
-        method = _method(exploration, wished)
+        pending = chosen.chosen is not None and exploration is made  # its methods cannot be offered yet
+        method = _method(exploration, wished, pending)
         head_row = st.container(horizontal=True, gap="xsmall", width="content") if method == "head" else None
         files = st.container(width="content")
     shortfall = session.engine().shortfall
@@ -74,7 +75,10 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         key="explore",
         on_change=lambda: None,
     )
-    _to_address(exploration, method, head, view, opening)
+    named = None if method == next(iter(exploration.scores)) else method
+    if pending:
+        named = wished.get("method") if method == _first(exploration, wished) else method
+    _to_address(exploration, named, head, view, opening)
     with files, st.popover("Save", icon=":material/download:"):
         if head_row and measure == "attribution":  # average attention stands in while the head cannot be read
             method, head = "average", None
@@ -89,11 +93,22 @@ def _by(exploration: Exploration, method: str, chosen: Choice) -> Exploration:
     return replace(exploration, estimator=former.name, estimator_fingerprint=former.fingerprint)
 
 
-def _method(exploration: Exploration, wished: dict[str, Any]) -> str:
-    offered = [m for m in METHODS if m in exploration.scores or m == "head"]
-    key = f"method-{exploration.id}"
+def _offered(exploration: Exploration) -> list[str]:
+    return [m for m in METHODS if m in exploration.scores or m == "head"]
+
+
+def _first(exploration: Exploration, wished: dict[str, Any]) -> str:
+    """The method that is shown before another one is picked."""
+    offered = _offered(exploration)
+    return wished["method"] if wished.get("method") in offered else offered[0]
+
+
+def _method(exploration: Exploration, wished: dict[str, Any], pending: bool) -> str:
+    """The method that is picked. pending: another control, whose value does not outlast what is shown meanwhile."""
+    offered = _offered(exploration)
+    key = f"method-{exploration.id}{'-pending' if pending else ''}"
     if st.session_state.get(key) not in offered:
-        st.session_state[key] = wished["method"] if wished.get("method") in offered else offered[0]
+        st.session_state[key] = _first(exploration, wished)
     return st.segmented_control(
         "Method",
         offered,
@@ -202,11 +217,11 @@ def _read(key: str, text: str) -> Any:
 
 
 def _to_address(
-    exploration: Exploration, method: str, head: Head | None, view: ViewState, opening: ViewState
+    exploration: Exploration, method: str | None, head: Head | None, view: ViewState, opening: ViewState
 ) -> None:
-    """Make the address say what is shown; what is as it would be anyway is left out."""
+    """Make the address say what is shown; what is as it would be anyway is left out, and so is a method None."""
     params: dict[str, str] = {}
-    if method != next(iter(exploration.scores)):
+    if method is not None:
         params["method"] = method
     if head is not None:
         params |= {"layer": str(head[0]), "head": str(head[1])}

@@ -15,26 +15,29 @@ from pages.ui import frame, session
 from pages.ui.estimator_shortfall import learn_command, page_link
 
 SAID = "estimators-said"  # (whether it went well, a sentence), shown once
-UPLOADS = "estimators-uploads"  # counts, so that the uploader empties itself
+UPLOADS = "estimators-uploads"  # counts imports, so that the fields empty themselves
 
 
 def import_panel() -> None:
     """The panel; what came of the last import is said in it."""
     with st.container(border=True, gap="small", key="estimator-import"):
         st.markdown("#### Import one")
+        number = st.session_state.setdefault(UPLOADS, 0)
         upload = st.file_uploader(
             "An estimator's .safetensors, or the score_estimator.pt of the published AT2 code",
             type=["safetensors", "pt"],
-            key=f"estimators-upload-{st.session_state.setdefault(UPLOADS, 0)}",
+            key=f"estimators-upload-{number}",
             max_upload_size=MAX_BYTES // 1_000_000,
         )
         hub_id = st.text_input(
-            "Or a repository of the Hugging Face hub", key="estimators-hub", placeholder="owner/name"
+            "Or a repository of the Hugging Face hub",
+            key=f"estimators-hub-{number}",
+            placeholder="owner/name",
         )
         with st.expander("Name and model"):
-            name = st.text_input("Name", key="estimators-name", placeholder="as the file says")
+            name = st.text_input("Name", key=f"estimators-name-{number}", placeholder="as the file says")
             model = st.text_input(
-                "Model", key="estimators-model", placeholder=session.MODEL,
+                "Model", key=f"estimators-model-{number}", placeholder=session.MODEL,
                 help="For a score_estimator.pt, which does not tell; left empty, the loaded model where the shape fits.",
             )  # fmt: skip
         if st.button("Import", type="primary", icon=":material/file_open:", key="estimators-import"):

@@ -9,6 +9,7 @@ import streamlit as st
 
 from at2_core.exploration import Exploration
 from pages.ui import head_state, session
+from pages.ui.example_views import opening
 from pages.ui.head_grid import strongest
 from pages.ui.head_state import Head, HeadsState
 
@@ -27,6 +28,8 @@ class Address:
         self.num_tokens = len(exploration.response_ids)
         self.num_sources = len(exploration.sources[SOURCES])
         self.example = exploration.id
+        kind, name = st.session_state.get("shown", ("", ""))
+        self.opening_pin = opening(name if kind == "example" else "", exploration).pin  # on Explore
 
     def read(self) -> HeadsState:
         """The state that the address asks for, checked; the one last seen when it asks for nothing."""
@@ -40,13 +43,15 @@ class Address:
         )
 
     def _pinned_elsewhere(self) -> dict[str, str]:
-        """The span that was pinned on the Explore page since this page last looked there."""
+        """The span that was pinned on the Explore page since this page last looked there; "" where it was unpinned."""
         example, params = st.session_state.get("explore-kept") or ("", {})
-        pinned = params.get("pin") if example == self.example else None
-        if pinned == st.session_state.get("heads-explore-pin"):
+        if example != self.example:
             return {}
-        st.session_state["heads-explore-pin"] = pinned
-        return {"pin": pinned} if pinned else {}
+        usual = "-".join(map(str, self.opening_pin)) if self.opening_pin else ""
+        pinned = params.get("pin", usual)
+        looked_at, before = st.session_state.get("heads-explore-pin") or ("", "")
+        st.session_state["heads-explore-pin"] = (example, pinned)
+        return {"pin": pinned} if pinned != (before if looked_at == example else "") else {}
 
     def write(self, state: HeadsState) -> None:
         params = head_state.write(state, self.strongest)

@@ -6,8 +6,9 @@ import streamlit as st
 
 from at2_core import exploration as explorations
 from at2_core.card import plain
+from at2_core.errors import At2Error
+from pages.ui import frame, session
 from pages.ui import head_reading as reading
-from pages.ui import session
 from pages.ui.head_address import SOURCES, Address
 from pages.ui.head_grid import grid_height, head_grid, legend, number
 from pages.ui.head_page import Page, busy, quiet, waiting
@@ -75,15 +76,15 @@ def grid_controls(page: Page) -> None:
 
 
 def example_picker(address: Address) -> None:
-    """The gallery, and the person's own text where there is one."""
+    """The gallery, and the person's own text where there is one; its value is what the page shows, whatever the
+    address asks for."""
     titles = {example: title for example, title, _ in explorations.gallery()}
-    kind, shown = session.asked()
+    kind, shown = st.session_state["shown"]
     run = shown if kind == "run" else st.session_state.get("own_run")
     own = session.runs().get(run)
-    offered = list(titles) if own is None or own.exploration is None else [OWN, *titles]
-    st.session_state["heads-example"] = OWN if kind == "run" and OWN in offered else shown
-    if st.session_state["heads-example"] not in offered:
-        st.session_state["heads-example"] = offered[0]
+    finished = own is not None and own.exploration is not None
+    offered = [OWN, *titles] if kind == "run" or finished else list(titles)
+    st.session_state["heads-example"] = OWN if kind == "run" else shown
 
     def chosen() -> None:
         example = st.session_state["heads-example"]
@@ -114,8 +115,14 @@ def grid_and_ranking(page: Page) -> None:
     ranked, quantity = theta, "coefficient"
     if contribution:
         faint, quantity = None, "contribution"
-        with st.spinner("Reading the example with the model…"):
-            ranked = reading.contribution(page.exploration, page.engine.lm, theta, state.pin, state.source)
+        try:
+            with st.spinner("Reading the example with the model…"):
+                ranked = reading.contribution(
+                    page.exploration, page.engine.lm, theta, state.pin, state.source
+                )
+        except At2Error as error:  # another model made the example
+            frame.complain(str(error), "heads-contribution")
+            return
     values = spread if spread is not None and of_deviation else ranked
     left, right = st.columns([13, 7], gap="medium")
     with left:

@@ -72,7 +72,7 @@ def _watch(engine: Engine, what: str) -> None:
 def busy(page: Page, what: str) -> bool:
     """Whether the model must read the example first and is taken; then it says so, and the page runs again when it is
     free. A run that waited for it would keep every click waiting, too."""
-    if page.engine.kept(page.exploration.id) or not page.engine.lock.locked():
+    if page.engine.kept(page.exploration.id) or not page.engine.busy:
         return False
     _until_free(page, what)
     return True
@@ -80,11 +80,11 @@ def busy(page: Page, what: str) -> bool:
 
 @st.fragment(run_every=0.5)
 def _until_free(page: Page, what: str) -> None:
-    if not page.engine.lock.locked():
+    if not page.engine.busy:
         st.rerun()
     own = session.own_run()
-    by = "your own text" if own and own.state == "running" else "another generation"
-    frame.remark(f"The model is busy with {by}. The {what} will appear here when it is free.", f"busy-{what}")
+    by = " with your own text" if own and own.state == "running" else ""
+    frame.remark(f"The model is busy{by}. The {what} will appear here when it is free.", f"busy-{what}")
 
 
 def quiet(sentence: str, key: str) -> None:

@@ -6,7 +6,7 @@ The weights travel once per choice of heads, as float32; crosshair, zoom and sca
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,23 +53,29 @@ def head_matrix(
     """Draw the patterns; call on_pin(first, last or None) and on_sink(shown) when the reader changes them.
 
     sink and pin are where the view starts. What the reader then does in it is not fed back: that would send the
-    weights again.
+    weights again. What was chosen elsewhere is sent under another round, for it may be what was sent before.
     """
     component_key = f"{key}-{exploration.id}"
-    given = st.session_state.setdefault(f"{component_key}-given", {"sink": sink, "pin": pin, "told": pin})
-    if pin != given["told"]:  # chosen elsewhere on the page
-        given.update(pin=pin, told=pin)
+    wished = {"sink": sink, "pin": pin}
+    given = st.session_state.setdefault(
+        f"{component_key}-given", {"told": wished, "began": wished, "round": 0}
+    )
+    if component_key not in st.session_state or given["told"] != wished:  # mounted anew, or chosen elsewhere
+        given.update(told=wished, began=wished, round=given["round"] + 1)
 
     def pinned() -> None:
-        given["told"] = span_or_none(
-            st.session_state[component_key].get("pin"), len(exploration.response_ids)
-        )
-        on_pin(given["told"])
+        sent = st.session_state[component_key].get("pin")
+        span = sent.get("span") if isinstance(sent, Mapping) else None
+        chosen = span_or_none(span, len(exploration.response_ids))
+        given["told"] = {**given["told"], "pin": chosen}
+        on_pin(chosen)
 
     def sink_switched() -> None:
-        on_sink(st.session_state[component_key].get("sink") is True)
+        chosen = st.session_state[component_key].get("sink") is True
+        given["told"] = {**given["told"], "sink": chosen}
+        on_sink(chosen)
 
-    data = {"example": exploration.id, **texts(exploration), "sink": given["sink"], "pin": given["pin"]}
+    data = {"example": exploration.id, **texts(exploration), **given["began"], "round": given["round"]}
     _mount(
         key=component_key,
         data={**data, "heads": [_payload(pattern) for pattern in patterns]},

@@ -92,7 +92,12 @@ def span_name(exploration: Exploration, span: Span | None, length: int = 60) -> 
 def source_name(exploration: Exploration, source: int | None, length: int = 40) -> str:
     if source is None:
         return "all sources together"
-    return f"[{source + 1}] “{short(exploration.sources[SOURCES][source].text, length)}”"
+    found, documents = exploration.sources[SOURCES][source], exploration.task.documents
+    name = f"Sentence {source + 1}"  # as the ranked list on Explore says it; [2] is something else there
+    if len(documents) > 1:
+        title = short(documents[found.document].title, 24)
+        name = f"Doc {found.document + 1}" + (f" · {title}" if title else "")
+    return f"{name}: “{short(found.text, length)}”"
 
 
 def short(text: str, length: int = 60) -> str:

@@ -136,13 +136,15 @@ def without(page: Page) -> None:
 
 def overlay(page: Page, scores: np.ndarray, measure: str, key: str) -> None:
     """The text overlay, and what is pinned in it to the address. As with the matrix, it hears only of what was
-    chosen elsewhere: then it is another mount, which begins with that."""
+    chosen elsewhere: then it is another mount, which begins with that. So does one that was gone in between."""
     exploration, state, address = page.exploration, page.state, page.address
     wished = {"pin": state.pin, "sink": state.sink}
     given = st.session_state.setdefault(f"{key}-given", {"told": wished, "began": wished, "round": 0})
     if given["told"] != wished:
         given.update(told=wished, began=wished, round=given["round"] + 1)
     mount = f"{key}-{given['round']}"
+    if f"{mount}-{exploration.id}" not in st.session_state:
+        given["began"] = wished
 
     def chosen() -> None:
         sent = st.session_state[f"{mount}-{exploration.id}"].get("view")

@@ -51,7 +51,6 @@ class Run:
     error: str = ""
     exploration: Exploration | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
-    began: float = field(default_factory=time.monotonic)
     generating_since: float | None = None
 
     @property
@@ -84,12 +83,8 @@ class Runs:
     def get(self, run_id: str | None) -> Run | None:
         return self._runs.get(run_id or "")
 
-    def ahead_of(self, run: Run) -> int:
-        """How many active runs began before this one."""
-        return sum(r.active and r.began < run.began for r in list(self._runs.values()))
-
     def start(self, engine: Engine, task: ContextTask, settings: Settings) -> Run:
-        """A run in a thread of its own. It waits for the model, then for the runs before it."""
+        """A run in a thread of its own. It waits for the model, then for whoever asked for it before."""
         run = Run(secrets.token_hex(6), task, settings)
         with self._guard:
             self._runs[run.id] = run
@@ -112,10 +107,10 @@ def _bytes(run: Run) -> int:
 
 
 def _work(run: Run, engine: Engine) -> None:
-    """Generate and attribute. Whatever happens, the lock is let go and the run says what became of it."""
+    """Generate and attribute. Whatever happens, the model is let go and the run says what became of it."""
     try:
         lm = engine.wait(run.cancel)
-        with engine.hold(run.cancel):
+        with engine.hold(run.cancel, ticket=run):
             run.state = "running"
             _generate(run, engine, lm)
     except Cancelled:

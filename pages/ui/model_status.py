@@ -28,6 +28,8 @@ def _line(engine: Engine, settled_before: bool) -> None:
         frame.complain(engine.message, "model")
         st.button("Try again", on_click=engine.start, args=(True,), key="retry-model")
     else:
+        if settled_before:
+            st.rerun()  # "Try again" was pressed: the page begins to watch once more
         with st.container(key="quiet-model"):
             part = engine.part
             st.text(f"○ {engine.message}…" + (f" {part:.0%}" if part else ""), width="content")

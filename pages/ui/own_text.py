@@ -226,7 +226,8 @@ def _take_uploads(key: str) -> None:
         state["own-kind"] = SEVERAL
         if (state.get("own-context") or "").strip():
             _add("", state["own-context"])
-    blank = [n for n in state["own-documents"] if not (state.get(f"own-text-{n}") or "").strip()]
+            state["own-context"] = ""  # it has become a document, and would become another one the next time
+    blank = [n for n in state["own-documents"] if not (_typed(f"own-text-{n}") or _typed(f"own-title-{n}"))]
     state["own-documents"] = [n for n in state["own-documents"] if n not in blank or not good]
     for upload in good:
         if len(state["own-documents"]) < MOST_DOCUMENTS:
@@ -235,6 +236,10 @@ def _take_uploads(key: str) -> None:
             complaints.append(f"{upload.title} was left out: {MOST_DOCUMENTS} documents are the most.")
     state["own-complaints"] = complaints
     state["own-uploads"] += 1
+
+
+def _typed(key: str) -> str:
+    return (st.session_state.get(key) or "").strip()
 
 
 def read_upload(name: str, content: bytes) -> Upload:

@@ -36,10 +36,7 @@ def status_line(run: Run) -> str:
     if engine.lm is None:
         return f"{engine.message or 'The model is loading'}… your generation begins right after."
     if run.state == "waiting":
-        ahead = session.runs().ahead_of(run)
-        if ahead > 1:
-            return f"{ahead} other generations come first; yours is queued."
-        return "Another generation is running; yours is next."
+        return session.in_queue(engine.ahead_of(run))
     if run.settings.response is not None:
         return "Reading the response…"
     if not run.tokens:

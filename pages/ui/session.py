@@ -48,7 +48,7 @@ STAGES = {
 
 
 class Engine:
-    """Owns the model: its loading thread, its lock, its estimator and the generations that still have a trace."""
+    """Owns the model: its loading thread, the queue for it, its estimator and the generations that still have a trace."""
 
     def __init__(self, name: str, estimator: str) -> None:
         self.name, self._estimator_name = name, estimator
@@ -58,7 +58,8 @@ class Engine:
         self.lm: Any = None
         self.estimator: Estimator | None = None
         self.shortfall = ""  # why there is no estimator
-        self.lock = threading.Lock()
+        self._queue: list[object] = []  # tickets; whose is the first has the model
+        self._turn = threading.Condition()
         self._guard = threading.Lock()
         self._settled = threading.Event()
         self._generations: OrderedDict[str, Generation] = OrderedDict()
@@ -117,21 +118,41 @@ class Engine:
         return self.lm
 
     @contextmanager
-    def hold(self, cancel: threading.Event | None = None) -> Iterator[None]:
-        """The model for oneself. A page that waits says so, and can be interrupted there by the next rerun."""
+    def hold(self, cancel: threading.Event | None = None, ticket: object = None) -> Iterator[None]:
+        """The model for oneself, in the order of asking. A page that waits says so, and can be interrupted there by the
+        next rerun; then its ticket goes. ticket: what `ahead_of` is asked with."""
         drawing, began, note = get_script_run_ctx(suppress_warning=True) is not None, time.monotonic(), None
-        while not self.lock.acquire(timeout=0.1):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled("Stopped while another generation was running.")
-            if drawing and time.monotonic() - began > 0.4:
-                note = note or st.empty()
-                note.text("Another generation is running; yours is next.")
+        ticket = object() if ticket is None else ticket
+        with self._turn:
+            self._queue.append(ticket)
         try:
+            while not self._is_next(ticket):
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled("Stopped while the model was busy.")
+                if drawing and time.monotonic() - began > 0.4:
+                    note = note or st.empty()
+                    note.text(in_queue(self.ahead_of(ticket)))
             if note is not None:
                 note.empty()
             yield
         finally:
-            self.lock.release()
+            with self._turn:
+                self._queue = [other for other in self._queue if other is not ticket]
+                self._turn.notify_all()
+
+    def _is_next(self, ticket: object) -> bool:
+        """Whether it is this one's turn, or has become so within a moment."""
+        with self._turn:
+            return self._turn.wait_for(lambda: self._queue[0] is ticket, timeout=0.1)
+
+    def ahead_of(self, ticket: object) -> int:
+        """How many have the model or wait for it before this one; all of them where it does not wait yet."""
+        with self._turn:
+            return next((i for i, other in enumerate(self._queue) if other is ticket), len(self._queue))
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._queue)
 
     def keep(self, key: str, generation: Generation) -> None:
         """Keep a generation with its trace for a while: it holds the queries and keys of every layer."""
@@ -142,6 +163,15 @@ class Engine:
 
     def kept(self, key: str) -> Generation | None:
         return self._generations.get(key)
+
+
+def in_queue(ahead: int) -> str:
+    """A place in the queue, in words. Whoever is ahead may generate, work out an estimate or read an example."""
+    return (
+        f"The model is busy; {ahead - 1} more before yours."
+        if ahead > 1
+        else "The model is busy; yours is next."
+    )
 
 
 def no_estimator(model: str) -> str:

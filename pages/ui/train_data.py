@@ -13,9 +13,10 @@ import streamlit as st
 from at2_core import formats
 from at2_core.data import Example, Examples
 from at2_core.errors import At2Error, DataError
+from at2_core.prompts import without_surrogates
 from pages.ui import frame, train_draft
 from pages.ui.train_draft import HUB, PATH, ROLES, UPLOAD, key, value
-from pages.ui.train_reading import Found, likely, look, read_as, short
+from pages.ui.train_reading import Found, likely, look, of_columns, read_as, short
 
 MOST_MB = 200  # and no more than the server takes
 NONE = "none"
@@ -36,11 +37,11 @@ def choose_data() -> Found | None:
     with st.spinner("Reading the examples…", show_time=True):
         found = look(source)
     above = st.container()  # what is wrong stands before the boxes that mend it
-    if found.names or found.guess:
+    if found.names or found.guess or of_columns(found.complaint):
         found = _columns(found)
     if found.complaint:
         with above:
-            frame.complain(found.complaint, "train-data")
+            frame.complain(without_surrogates(found.complaint), "train-data")
     elif found.examples is not None:
         _preview(found.examples)
     return found
@@ -123,8 +124,8 @@ def _columns(found: Found) -> Found:
                 role.capitalize(),
                 names if role == "query" and role in guess else ["", *names],
                 key=key(f"column-{role}"),
-                format_func=lambda name: name or NONE,
-                accept_new_options=not found.names,  # of a data set on the hub only the guessed ones are known
+                format_func=lambda name: without_surrogates(name) or NONE,
+                accept_new_options=not found.names,  # of a data set on the hub at most the guessed ones are known
                 **KEPT,
             )
     asked = {role: name or "" for role, name in picked.items() if name or role in guess}
@@ -146,7 +147,7 @@ def _preview(read: Examples) -> None:
     if unusable:
         first = {u.reason: u.row for u in reversed(read.unusable)}
         rows = [
-            {"rows": count, "why not": reason, "for instance row": first[reason]}
+            {"rows": count, "why not": without_surrogates(reason), "for instance row": first[reason]}
             for reason, count in read.reasons().items()
         ]
         st.dataframe(pd.DataFrame(rows[:50]), hide_index=True, height=min(180, 36 * len(rows) + 38))
@@ -172,5 +173,5 @@ def _example(example: Example, number: int) -> None:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(without_surrogates(text).split())  # half a character, as JSON may hold, cannot be sent
     return text if len(text) <= SHOWN else f"{text[:SHOWN].rstrip()}…"

@@ -87,9 +87,12 @@ def keep() -> None:
     """Write the fields down, once there is something to lose, and name the draft in the address."""
     state = st.session_state
     fields = {field: value(field) for field in FIELDS}
-    if all(v == FIELDS[f] for f, v in fields.items() if f != "model") and fields["model"] == session.MODEL:
-        return
     draft = state["train-draft"]
+    empty = (
+        all(v == FIELDS[f] for f, v in fields.items() if f != "model") and fields["model"] == session.MODEL
+    )
+    if empty and not _place(draft).joinpath("draft.json").exists():  # what was cleared is written down, too
+        return
     if st.query_params.get("draft") != draft:
         st.query_params.from_dict({"draft": draft})
     if state.get("train-kept") != (draft, fields):

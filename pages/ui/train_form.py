@@ -27,6 +27,11 @@ KEPT: dict[str, Any] = {"persist_state": "session"}
 
 def new_run(first: bool) -> None:
     """The form. first: nobody has trained here yet."""
+    came_of_it = _started().get(st.query_params.get("draft", ""))
+    if came_of_it:  # also after a second click, which interrupts what the first one draws
+        train_runs.look_at(came_of_it)
+        train_draft.end()
+        st.rerun()
     draft = train_draft.begin()
     if first:
         frame.remark(PURPOSE, "train-purpose")
@@ -41,13 +46,17 @@ def new_run(first: bool) -> None:
         ready = bool(usable and model)
         request = _request(found, model, examples, settings, more) if ready else None
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button(
+            # No callback: that would be called with the settings of the run before, without the last edit.
+            start = st.button(
                 "Start", type="primary", icon=":material/play_arrow:", key="train-start", disabled=not ready,
-                on_click=_start, args=(draft, request),
             )  # fmt: skip
             pressed = st.button(
                 "Estimate", key="train-estimate", disabled=not ready,
             )  # fmt: skip
+        if start and request is not None:
+            train_draft.keep()  # the address names the draft, by which the run is found
+            _start(draft, request)
+            st.rerun()
         complaint = st.session_state.pop("train-complaint", "")
         if complaint:
             frame.complain(complaint, "train-start")
@@ -142,27 +151,32 @@ def _request(found: Found, model: str, examples: int, settings: Settings, more: 
 
 
 def _start(draft: str, request: Request) -> None:
-    """Make the run's folder, with the uploaded file in it, and let a process work there. A second click finds no draft."""
-    if st.session_state.get("train-draft") != draft:
+    """Make the run's folder, with the uploaded file in it, and let a process work there. A second click finds the draft
+    among those that were started; the session is not asked in between, for there a click interrupts."""
+    upload = train_draft.uploaded() if value("kind") == UPLOAD else None
+    started = _started()
+    if draft in started:
         return
     try:
         run = _folder_for(request)
-        upload = train_draft.uploaded() if value("kind") == UPLOAD else None
         if upload is not None:
             request = Request(**{**vars(request), "data": str(run.folder / upload.name)})
             shutil.copyfile(upload, run.folder / upload.name)
         run.ask(request)
         train_process.start(run)
+        started[draft] = run.name
     except At2Error as error:
         st.session_state["train-complaint"] = str(error)
-        return
     except OSError as error:
         st.session_state["train-complaint"] = (
             f"The run cannot be made in {train_runs.root()} ({error.strerror or error})."
         )
-        return
-    train_draft.end()
-    train_runs.look_at(run.name)
+
+
+@st.cache_resource(show_spinner=False)
+def _started() -> dict[str, str]:
+    """The name of the run that each draft became, since this server began."""
+    return {}
 
 
 def _folder_for(request: Request) -> RunFolder:

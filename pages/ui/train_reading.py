@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,14 +55,37 @@ def _stamp(source: str) -> tuple:
         return ()
     try:
         files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+        # The last one also tells a file that may be read by now, for what was wrong is kept like what was found.
+        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns, f.stat().st_ctime_ns) for f in files)
     except OSError:
         return ()
 
 
-@st.cache_resource(max_entries=6, show_spinner=False)
 def read_as(source: str, stamp: tuple, columns: tuple[tuple[str, str], ...]) -> Examples:
-    return _safely(lambda: data.read_data(source, dict(columns)), source)
+    read = _read(source, stamp, columns)
+    if isinstance(read, str):
+        raise DataError(read)
+    return read
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _read(source: str, stamp: tuple, columns: tuple[tuple[str, str], ...]) -> Examples | str:
+    """The examples, or why there are none: an exception would not be kept, and all be read again on each click."""
+    try:
+        return data.read_data(source, dict(columns))
+    except At2Error as error:
+        reason = str(error)
+    except Exception as error:  # the readers are other people's, and raise what they like
+        log.exception("reading %s failed", source)
+        reason = f"{source} cannot be read ({type(error).__name__}: {error})."
+    if source.startswith(formats.HUB) and not of_columns(reason):  # the hub may answer the next time
+        raise DataError(reason)
+    return reason
+
+
+def of_columns(complaint: str) -> bool:
+    """Whether it speaks of the columns alone: the rest could be read."""
+    return "has no column" in complaint
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
@@ -74,16 +97,6 @@ def _names(source: str, stamp: tuple) -> tuple[str, ...]:
     except Exception:
         return ()
     return tuple(dict.fromkeys(str(name) for _, row in rows if isinstance(row, Mapping) for name in row))
-
-
-def _safely(read: Callable[[], Examples], source: str) -> Examples:
-    try:
-        return read()
-    except At2Error:
-        raise
-    except Exception as error:  # the readers are other people's, and raise what they like
-        log.exception("reading %s failed", source)
-        raise DataError(f"{source} cannot be read ({type(error).__name__}: {error}).") from error
 
 
 def likely(names: tuple[str, ...]) -> dict[str, str]:

@@ -294,6 +294,23 @@ def test_the_matrix_is_used_by_keyboard(heads):
     assert whole.is_disabled()
 
 
+def test_a_pinned_row_comes_back_with_the_matrix_and_goes_when_the_whole_response_is_chosen(heads):
+    seen = heads()
+    of_span = seen.page.get_by_text("In words: the strongest cells of the pinned span")
+    seen.page.locator("div.hm .plot").focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        seen.page.keyboard.press(key)
+    becomes(lambda: address(seen), {"pin": "2-2"})
+    seen.page.get_by_text("On the text", exact=True).click()
+    seen.page.locator(".prompt .u").first.wait_for()
+    seen.page.get_by_text("Matrix", exact=True).click()
+    of_span.wait_for()
+    seen.page.get_by_label("Span of the response").click()
+    seen.page.get_by_role("option", name="The whole response").click(timeout=15_000)
+    becomes(lambda: address(seen), {})
+    becomes(of_span.count, 0)
+
+
 def test_a_part_of_the_prompt_fills_the_matrix_when_its_name_is_clicked(heads, exploration):
     seen = heads()
     part = next(p for p in exploration.prompt.parts if p.kind == "context")

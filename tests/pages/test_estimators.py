@@ -217,6 +217,16 @@ def test_a_file_of_the_published_code_is_taken_for_the_loaded_model(tiny_lm, tmp
     assert "No validation figures" in said(at)
 
 
+def test_name_and_model_are_for_one_import(tiny_lm, tmp_path):
+    file = at2.save_estimator(estimator(tiny_lm, name="theirs"), tmp_path / "theirs.safetensors")
+    at = opened()
+    at.text_input(key="estimators-name-0").set_value("first")
+    at = upload(at, "theirs.safetensors", file.read_bytes())
+    assert "Imported first" in said(at)
+    fields = [at.text_input(key=f"estimators-{field}-1") for field in ("hub", "name", "model")]
+    assert [field.value for field in fields] == [""] * 3
+
+
 class Runs:
     def __init__(self, command: str) -> None:
         self.command = command
@@ -237,7 +247,7 @@ def test_a_hostile_upload_is_refused_by_its_own_name_as_text_and_runs_nothing(tm
 def test_a_hub_id_that_cannot_be_reached_is_a_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     at = opened()
-    at.text_input(key="estimators-hub").set_value("owner/name")
+    at.text_input(key="estimators-hub-0").set_value("owner/name")
     ran(at.button(key="estimators-import").click().run())
     assert "'owner/name' is neither in the hub's cache" in said(at)
     at = opened()
@@ -338,6 +348,34 @@ def test_the_usual_one_is_the_former_one_and_is_not_computed_again(tiny_lm, tmp_
     at = go(press(opened(), "use"), "explore", run="test", method="former")
     assert np.array_equal(sent(at), made.scores["at2"])
     assert list(estimator_scores._kept()) == [(made.id, estimator(tiny_lm).fingerprint)]
+
+
+@pytest.mark.parametrize("method", ["former", "average", None])
+def test_a_link_keeps_its_method_while_the_model_loads(tiny_lm, tmp_path, monkeypatch, method):
+    usual = estimator(tiny_lm, OTHER, "usual")
+    monkeypatch.setattr(session, "ESTIMATOR", str(at2.save_estimator(usual, tmp_path / "usual.safetensors")))
+    task = at2.ContextTask(context="The dog sleeps.", query="What?")
+    made = at2.explore(tiny_lm, at2.replay(tiny_lm, task, "The dog."), None)
+    session.runs()._runs["test"] = Run("test", task, Settings(), state="done", exploration=made)
+    load = session.Engine._load
+    monkeypatch.setattr(session.Engine, "_load", lambda engine: None)
+    link = {"method": method} if method else {}
+    at = opened("explore", False, run="test", estimator=add_estimator(estimator(tiny_lm)).fingerprint, **link)
+    assert "need the model" in said(at)
+    assert ("".join(at.query_params["method"]) if method else at.query_params.get("method")) == method
+    load(session.engine())
+    assert ran(at.run()).segmented_control(key=f"method-{made.id}").value == (method or "at2")
+
+
+def test_a_method_picked_while_the_model_loads_stays(exploration, tiny_lm, monkeypatch):
+    load = session.Engine._load
+    monkeypatch.setattr(session.Engine, "_load", lambda engine: None)
+    entry = add_estimator(estimator(tiny_lm))
+    at = opened("explore", False, run="test", estimator=entry.fingerprint, method="former")
+    at.segmented_control(key=f"method-{exploration.id}-pending").set_value("head").run()
+    at.segmented_control(key=f"method-{exploration.id}-pending").set_value("average").run()
+    load(session.engine())
+    assert ran(at.run()).segmented_control(key=f"method-{exploration.id}").value == "average"
 
 
 def test_scores_are_computed_once_for_an_exploration_and_an_estimator(exploration, tiny_lm, monkeypatch):

@@ -9,6 +9,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
 from at2_core import exploration as explorations
-from pages.ui import export, jobs, own_text, run_progress, session, token_heatmap
+from at2_core.errors import Cancelled
+from pages.ui import export, jobs, model_status, own_text, run_progress, session, token_heatmap
 from pages.ui.token_heatmap import GRANULARITIES, ViewState, _utf16
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -295,6 +297,41 @@ def test_a_model_that_is_not_there_is_told_and_can_be_tried_again(monkeypatch, t
     assert session.engine().status in ("loading", "failed")
 
 
+def test_after_another_try_the_whole_page_follows_the_loading(monkeypatch):
+    reruns, engine = [], session.engine()
+    monkeypatch.setattr(st, "rerun", lambda: reruns.append(engine.status))
+    engine.status = "loading"
+    model_status._line(engine, settled_before=True)  # the fragment alone, after its button was pressed
+    model_status._line(engine, settled_before=False)
+    assert reruns == ["loading"]
+
+
+def test_the_model_is_given_in_the_order_of_asking():
+    engine, order, threads = session.engine(), [], []
+
+    def work(ticket: object) -> None:
+        with engine.hold(ticket=ticket):
+            order.append(ticket)
+
+    tickets = [object() for _ in range(6)]
+    with engine.hold():
+        for ticket in tickets:
+            threads.append(threading.Thread(target=work, args=(ticket,)))
+            threads[-1].start()
+            while len(engine._queue) != len(threads) + 1:
+                time.sleep(0.01)
+        stopped = threading.Event()
+        stopped.set()
+        with pytest.raises(Cancelled), engine.hold(stopped):
+            pass
+        assert "5 more before yours" in session.in_queue(engine.ahead_of(tickets[-1]))
+        assert session.in_queue(engine.ahead_of(tickets[0])) == "The model is busy; yours is next."
+    for thread in threads:
+        thread.join()
+    assert order == tickets
+    assert not engine.busy
+
+
 def test_a_stopped_run_leaves_the_model_usable():
     at = opened(run="new")
     session.engine().start()
@@ -364,9 +401,32 @@ def test_uploaded_files_become_documents():
         [("notes.md", b"# Notes\nA note.", "text/markdown"), ("b.txt", "Zürich".encode(), "text/plain")]
     )
     ran(at.run())
-    titles = [at.session_state[f"own-title-{n}"] for n in at.session_state["own-documents"]]
-    assert titles == ["notes", "b"]
+    assert titles(at) == ["notes", "b"]
     assert at.segmented_control(key="own-kind").value == own_text.SEVERAL
+
+
+def titles(at: AppTest) -> list[str]:
+    return [at.session_state[f"own-title-{n}"] for n in at.session_state["own-documents"]]
+
+
+def upload(at: AppTest, name: str) -> AppTest:
+    at.file_uploader[0].set_value([(name, b"A note.", "text/plain")])
+    return ran(at.run())
+
+
+def test_a_document_that_has_a_title_only_outlasts_an_upload():
+    at = opened(run="new")
+    at.segmented_control(key="own-kind").set_value(own_text.SEVERAL).run()
+    at.text_input(key="own-title-0").set_value("Report")
+    assert titles(upload(ran(at.run()), "b.txt")) == ["Report", "b"]
+
+
+def test_the_context_becomes_a_document_once():
+    at = opened(run="new")
+    at.text_area(key="own-context").set_value("The dog sleeps.")
+    assert titles(upload(ran(at.run()), "a.txt")) == ["", "a"]
+    at.segmented_control(key="own-kind").set_value(own_text.ONE).run()
+    assert titles(upload(ran(at), "b.txt")) == ["", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -435,7 +495,7 @@ def waiting_run() -> str:
     engine = session.engine()
     engine.start()
     engine.wait()
-    engine.lock.acquire()
+    engine._queue.append("somebody else")
     task = session.explorations.load_example(session.example_ids()[0]).task
     return session.runs().start(engine, task, jobs.Settings(max_new_tokens=16)).id
 
@@ -450,7 +510,7 @@ def test_a_run_opened_by_its_address_is_still_there_after_another_page():
     at.switch_page("pages/explore.py")
     ran(at.run())
     assert "".join(at.query_params["run"]) == run
-    assert any("yours is next" in t.value or "yours is queued" in t.value for t in at.text)
+    assert any("yours is next" in t.value for t in at.text)
     at.query_params.clear()
     at.query_params["example"] = session.example_ids()[1]
     ran(at.run())

@@ -17,11 +17,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import at2_core as at2
-from at2_core import models
+from at2_core import data, models
 from at2_core.data import read_data
 from at2_core.fitting import FitSettings
 from at2_core.runs import Progress, Request, RunFolder, Settings
-from pages.ui import session, train_draft, train_process, train_report, train_runs
+from pages.ui import session, train_draft, train_process, train_reading, train_report, train_runs
 from pages.ui.train_charts import by_examples, by_step
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -236,6 +236,71 @@ def test_an_upload_of_another_kind_is_one_sentence(home):
     assert at.button(key="train-start").disabled
 
 
+def test_a_form_that_was_cleared_is_clear_after_a_reload(home):
+    at = given("/nowhere.jsonl")
+    draft = at.query_params["draft"]
+    at.text_input(key="train-path").set_value("")
+    at.segmented_control(key="train-kind").set_value(train_draft.UPLOAD)
+    ran(at.run())
+    assert opened(draft=draft).segmented_control(key="train-kind").value == train_draft.UPLOAD
+
+
+def test_half_a_character_is_shown_as_what_can_be_sent(home, tmp_path):
+    file = tmp_path / "half.jsonl"
+    half = '"a\\ud83d?"'
+    file.write_text(
+        f'{{"query": {half}, "context": {half}, {half}: 1}}\n{{"query": "q", "documents": [{{{half}: 1}}]}}\n'
+    )
+    at = given(file)
+    assert "1 of 2 rows can be used." in texts(at)
+    ran(at.selectbox(key="train-column-id").select_index(-1).run())
+
+
+def test_what_cannot_be_guessed_is_read_once(home, tmp_path, monkeypatch):
+    (tmp_path / "odd.csv").write_text("frage,text\nWas?,Ein Text.\n")
+    read, times = data.read_data, []
+    monkeypatch.setattr(data, "read_data", lambda *asked: (times.append(asked), read(*asked))[1])
+    at = given(tmp_path / "odd.csv")
+    before = len(times)
+    ran(at.run())
+    assert len(times) == before
+    assert "no column that is known to hold" in texts(at)
+
+
+def test_columns_of_a_data_set_that_nobody_can_guess_can_be_typed(home, monkeypatch):
+    monkeypatch.setattr(data, "hub_rows", lambda name: [(1, {"frage": "Was?", "text": "Ein Text."})])
+    at = opened()
+    at.segmented_control(key="train-kind").set_value(train_draft.HUB)
+    ran(at.run())
+    at.text_input(key="train-hub").set_value("owner/odd")
+    ran(at.run())
+    assert "say which of frage, text does" in texts(at)
+    assert at.selectbox(key="train-column-query").proto.accept_new_options
+    states = at._tree.get_widget_states()  # AppTest knows no way to type an option that is not offered
+    typed = {at.selectbox(key=f"train-column-{role}").proto.id: name
+             for role, name in {"query": "frage", "context": "text"}.items()}  # fmt: skip
+    for widget in states.widgets:
+        if widget.id in typed:
+            widget.string_value = typed[widget.id]
+    ran(at._run(states))
+    assert "1 of 1 rows can be used." in texts(at)
+    assert not at.button(key="train-start").disabled
+
+
+def test_a_hub_that_did_not_answer_is_asked_again(home, monkeypatch):
+    answers = [OSError("no network"), [(1, {"query": "Was?", "context": "Ein Text."})]]
+
+    def hub_rows(name: str):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(data, "hub_rows", hub_rows)
+    assert "no network" in train_reading.look("hub:owner/name").complaint
+    assert train_reading.look("hub:owner/name").examples is not None
+
+
 @pytest.mark.parametrize("draft", ["../../etc", "zzzz", "", "0" * 12, "0" * 12 + "/.."])
 def test_an_address_that_names_no_draft_gives_an_empty_form(home, draft):
     assert "Begin with a file" in texts(opened(draft=draft))
@@ -284,6 +349,30 @@ def test_start_writes_down_what_was_chosen_and_shows_the_run(home, examples_file
     assert dict(request.about) == {"name": "foxes.jsonl", "licence": "CC0"}
     assert request.data == str(run.folder / "foxes.jsonl")
     assert Path(request.data).read_bytes() == examples_file.read_bytes()
+
+
+def test_a_run_has_the_last_edit_also_where_the_click_comes_with_it(home, examples_file, monkeypatch):
+    monkeypatch.setattr(train_process, "start", lambda run: True)
+    at = given(examples_file)
+    at.number_input(key="train-ablations").set_value(8)
+    at.button(key="train-start").click()
+    ran(at.run())
+    (run,) = train_runs.runs()
+    assert run.request().settings.num_ablations == 8
+
+
+def test_a_click_that_comes_after_the_start_shows_the_run(home, examples_file, monkeypatch):
+    monkeypatch.setattr(train_process, "start", lambda run: True)
+    at = given(examples_file)
+    draft = at.query_params["draft"]
+    at.button(key="train-start").click()
+    ran(at.run())
+    (run,) = train_runs.runs()
+    at.query_params.clear()
+    at.query_params["draft"] = draft  # the browser did not know of the run's address yet
+    ran(at.run())
+    assert len(train_runs.runs()) == 1
+    assert "".join(at.query_params["run_folder"]) == run.name
 
 
 def test_a_second_click_starts_nothing(home, examples_file, monkeypatch):
