@@ -294,8 +294,8 @@ def _read_most(
 
 def _picker(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:
     """What chooses a token from logits float32 (vocabulary,). Raises At2Error for settings that cannot be."""
-    if max_new_tokens < 1:
-        raise At2Error(f"max_new_tokens is {max_new_tokens}; ask for at least one token.")
+    if max_new_tokens < 0:
+        raise At2Error(f"max_new_tokens is {max_new_tokens}; there is no response of fewer than no tokens.")
     if not (math.isfinite(temperature) and temperature >= 0) or not 0 < top_p <= 1:
         raise At2Error(
             f"Sampling needs a temperature of 0 or more and a top_p above 0 and up to 1, not {temperature} and {top_p}."

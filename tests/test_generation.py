@@ -191,7 +191,7 @@ def test_a_text_far_too_long_is_refused_without_the_careful_way(tiny_lm, monkeyp
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_new_tokens": 0},
+        {"max_new_tokens": -1},
         {"temperature": float("nan")},
         {"temperature": -1.0},
         {"top_p": 0.0},
