@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -75,6 +76,10 @@ def show(which: str, folder: Path | None) -> None:
         "deviation": "yes, of each coefficient" if estimator.deviation is not None else "none",
         "strongest": ", ".join(_strongest(estimator.theta)),
     }
+    validation = estimator.metadata.get("validation") or {}
+    for key in ("learning_curve", "stability") if isinstance(validation, dict) else ():
+        if validation.get(key):
+            rows[key.partition("_")[0]] = plain(json.dumps(validation[key]), 2000)
     for key, value in rows.items():
         click.echo(f"{key + ':':<11} {value}")
 

@@ -30,7 +30,6 @@ from .runs import read_arrays, write_arrays
 from .sources import Source, cut
 
 Progress = Callable[[str, int, int], None]
-RANDOM_DRAWS = 1  # each costs as many ablations as a method; the mean over examples smooths the rest
 
 
 def evaluate(
@@ -183,20 +182,20 @@ def _judge(
     outcomes = outcome(ablations.measure(keep))
     started = time.perf_counter()
     if est is None:
-        candidates = [rng.random(len(sources)) for _ in range(RANDOM_DRAWS)]
+        scores = rng.random(len(sources))  # one draw: the mean over examples smooths the rest
     else:
-        candidates = [sum_to_sources(token_scores(ablations.lm, gen, est), sources).mean(axis=0)]
+        scores = sum_to_sources(token_scores(ablations.lm, gen, est), sources).mean(axis=0)
     seconds = time.perf_counter() - started
     row: dict[str, object] = {
         "sources": len(sources),
         "tokens": gen.num_tokens,
-        "lds": float(np.mean([lds(scores, keep, outcomes) for scores in candidates])),
+        "lds": lds(scores, keep, outcomes),
     }
     whole = log_prob(ablations.measure(np.ones((1, len(sources)), bool)))[0]
     for k in ks:
         if len(sources) > k:
-            without = np.stack([_without_top(scores, k) for scores in candidates])
-            row[f"drop_{k}"] = float(np.mean(whole - log_prob(ablations.measure(without))))
+            without = log_prob(ablations.measure(_without_top(scores, k)[None]))[0]
+            row[f"drop_{k}"] = float(whole - without)
         else:
             row[f"drop_{k}"] = float("nan")
     row["seconds"] = seconds

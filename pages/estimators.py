@@ -17,7 +17,7 @@ from pages.ui.model_status import model_status  # noqa: E402
 
 engine = session.engine()
 engine.start()
-st.html(f"<style>{(frame.ASSETS / 'estimators.css').read_text(encoding='utf-8')}</style>")  # a file of ours
+frame.style("estimators.css")
 with st.container(gap="small"):
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.title("Which coefficients weigh the heads?", anchor=False, width="content")

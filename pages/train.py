@@ -10,9 +10,7 @@ import streamlit as st  # noqa: E402 (the frame's guard comes first)
 
 from pages.ui import train_form, train_run, train_runs  # noqa: E402
 
-STYLES = (frame.ASSETS / "train.css").read_text(encoding="utf-8")
-
-st.html(f"<style>{STYLES}</style>")  # a file of ours
+frame.style("train.css")
 name = train_runs.asked()
 run = train_runs.named(name)
 with st.container(gap="xsmall"):

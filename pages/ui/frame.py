@@ -7,7 +7,6 @@ from pathlib import Path
 import streamlit as st
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-STYLES = (ASSETS / "frame.css").read_text(encoding="utf-8")
 
 
 def pages() -> list:
@@ -23,7 +22,7 @@ def run() -> None:
     """Draw the frame and the page that the address names. The last line of app.py."""
     _name_window()
     st.logo(str(ASSETS / "logo.svg"), size="medium")
-    st.html(f"<style>{STYLES}</style>")  # a file of ours: no text of a person or a model ever goes this way
+    style("frame.css")
     page = st.navigation(pages(), position="top")
     st.session_state["framed"] = True
     page.run()
@@ -40,6 +39,11 @@ def require() -> None:
 def _name_window() -> None:
     """Before any st.navigation: a window without an icon of ours takes the page's, which the browser fetches from afar."""
     st.set_page_config("AT2 Explorer", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+
+
+def style(name: str) -> None:
+    """A stylesheet of assets/. The one place for raw HTML: no text of a person or a model ever goes this way."""
+    st.html(f"<style>{(ASSETS / name).read_text(encoding='utf-8')}</style>")
 
 
 def complain(sentence: str, key: str) -> None:
