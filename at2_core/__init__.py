@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .ablation import ablate, log_prob, outcome, random_keep
     from .attribution import Attribution, attribute, head_attention, head_features, token_scores
+    from .baselines import METHODS, Method, find_method, matrix
     from .catalogue import add_estimator, export_to_hub_folder, list_estimators, remove_estimator
     from .collecting import estimate
     from .data import read_data
@@ -39,15 +40,18 @@ if TYPE_CHECKING:
     from .exploration import Exploration, explore
     from .generation import Generation, generate, replay, retrace
     from .learning import fit_run, learn
+    from .measures import summarize
     from .models import DEFAULT_MODEL, LanguageModel, load_model
     from .prompts import ContextTask, Document, Part, Prompt, Turn
     from .reference import import_reference
     from .runs import find_runs
     from .sources import GRANULARITIES, Source, cut, split_sentences
+    from .verification import answer_without, check, remove_top
 
 _HOME = {
     "ablation": "ablate log_prob outcome random_keep",
     "attribution": "Attribution attribute head_attention head_features token_scores",
+    "baselines": "METHODS Method find_method matrix",
     "catalogue": "add_estimator export_to_hub_folder list_estimators remove_estimator",
     "collecting": "estimate",
     "data": "read_data",
@@ -58,11 +62,13 @@ _HOME = {
     "exploration": "Exploration explore",
     "generation": "Generation generate replay retrace",
     "learning": "fit_run learn",
+    "measures": "summarize",
     "models": "DEFAULT_MODEL LanguageModel load_model",
     "prompts": "ContextTask Document Part Prompt Turn",
     "reference": "import_reference",
     "runs": "find_runs",
     "sources": "GRANULARITIES Source cut split_sentences",
+    "verification": "answer_without check remove_top",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
 

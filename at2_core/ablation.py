@@ -56,7 +56,7 @@ def ablate(
     if not len(keep) or not gen.response_ids:
         return out
     distinct, inverse = np.unique(keep, axis=0, return_inverse=True)
-    kept = [_kept_tokens(len(gen.rendered.ids), sources, row) for row in distinct]
+    kept = [kept_tokens(len(gen.rendered.ids), sources, row) for row in distinct]
     if method == "auto":
         method = "drop" if can_drop(lm, len(gen.rendered.ids) + gen.num_tokens) else "mask"
     run = _drop if method == "drop" else _mask
@@ -147,7 +147,7 @@ def _noise(lm: LanguageModel) -> float:
     return 1.0 if lm.dtype == torch.float32 else 10.0
 
 
-def _kept_tokens(n: int, sources: Sequence[Source], keep: np.ndarray) -> np.ndarray:
+def kept_tokens(n: int, sources: Sequence[Source], keep: np.ndarray) -> np.ndarray:
     """Indices of the prompt's tokens that stay."""
     stays = np.ones(n, bool)
     for source, kept in zip(sources, keep, strict=True):

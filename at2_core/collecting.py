@@ -22,11 +22,11 @@ from .attribution import source_features
 from .data import Example
 from .errors import At2Error, Cancelled, EmptyInput, PromptTooLong, ResponseDoesNotFit
 from .fitting import Collected
-from .generation import Generation, generate, generation_from_ids, replay
+from .generation import generate, generation_from_ids, replay, response_targets
 from .models import LanguageModel
 from .prompts import render
 from .runs import Settings
-from .sources import cut, split_sentences
+from .sources import cut
 
 STOPPED = "Learning was stopped; it goes on from here with the same folder."
 FIT_COPIES = 4  # predictors, their stack, and what a fit needs beside them
@@ -92,17 +92,6 @@ def measure(
     if not usable.any():
         return "ablations change nothing"
     return Collected(predictors[usable], outcomes[usable], example.group)
-
-
-def response_targets(gen: Generation) -> list[slice]:
-    """Rows of each sentence of the response; a token belongs to the sentence it starts in."""
-    starts = np.array([start for start, _ in gen.response_offsets])
-    targets = []
-    for start, end in split_sentences(gen.text):
-        rows = np.flatnonzero((starts >= start) & (starts < end))
-        if len(rows) and gen.text[start:end].strip():
-            targets.append(slice(int(rows[0]), int(rows[-1]) + 1))
-    return targets
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -165,7 +165,7 @@ def learn(model: str | None, data: str | None, out: Path | None, columns: tuple[
         request = Request(
             model=model or "smollm2-135m-instruct",
             data=data if data.startswith("hub:") else str(Path(data).resolve()),
-            columns=_columns(columns),
+            columns=named_columns(columns),
             contains=contains,
             max_examples=examples,
             settings=Settings(
@@ -253,7 +253,7 @@ def read_chosen(data: str, columns: Mapping[str, str] | tuple[str, ...], contain
     """The usable examples whose origin contains a text; what cannot be used is told. Raises At2Error where there are none."""
     from .data import read_data
 
-    found = read_data(data, _columns(columns) if isinstance(columns, tuple) else columns)
+    found = read_data(data, named_columns(columns) if isinstance(columns, tuple) else columns)
     if found.unusable:
         reasons = "; ".join(f"{count} times {reason}" for reason, count in found.reasons().items())
         click.echo(f"{len(found.unusable)} rows of {data} cannot be used: {reasons}.", err=True)
@@ -290,7 +290,7 @@ def _show_result(path: Path, metadata: Any) -> None:
     )
 
 
-def _columns(pairs: tuple[str, ...]) -> dict[str, str]:
+def named_columns(pairs: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         role, equals, name = pair.partition("=")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,26 @@ KNOWN = {
     "documents": ("documents", "passages", "paragraphs"),
     "id": ("id", "_id", "uid", "key"),
     "origin": ("source", "origin", "category"),
+    "answer": ("answer",),
+    "truth": ("supporting_facts",),
 }
+
+Fact = tuple[int, int, int]  # document, and characters [start, end) of its text
 
 
 @dataclass(frozen=True)
 class Example:
-    """A task; `response` is given or, if None, made by the model."""
+    """A task; `response` is given or, if None, made by the model.
+
+    truth: the parts of the documents that support `answer`, where the data set knows them.
+    """
 
     id: str
     task: ContextTask
     response: str | None = None
     origin: str = ""  # the record's "source": which data set and which part of it
+    answer: str | None = None
+    truth: tuple[Fact, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -66,6 +75,8 @@ class Columns:
     response: str | None = None
     id: str | None = "id"
     origin: str | None = "source"
+    answer: str | None = "answer"
+    truth: str | None = "supporting_facts"
 
 
 @dataclass(frozen=True)
@@ -94,8 +105,9 @@ def read_data(source: str | Path, columns: Mapping[str, str] | None = None) -> E
     """The examples of a `.jsonl`, `.json`, `.csv` or `.parquet` file, of saved explorations (a `.safetensors` file or a
     folder of them), or of a data set on the hub ("hub:owner/name" or "hub:owner/name@split", with `datasets` installed).
 
-    columns: role ("query", "context", "documents", "response", "id", "origin") to column name, or to "" for no column; for
-    roles not named, well-known names are looked for. Only a mapped column, or "response" beside "query", gives the response.
+    columns: role ("query", "context", "documents", "response", "id", "origin", "answer", "truth") to column name, or to "" for
+    no column; for roles not named, well-known names are looked for. Only a mapped column, or "response" beside "query", gives
+    the response. truth: pairs of document and sentence number, where documents come as sentences.
     Raises DataError where the whole source cannot be read, has no rows, or lacks a needed column.
     """
     path = Path(source)
@@ -164,7 +176,27 @@ def _example(record: Any, number: int, columns: Columns) -> Example:
         ),
         response=response or None,
         origin=str(_value(record, columns.origin) or ""),
+        answer=answer
+        if isinstance(answer := _value(record, columns.answer), str) and answer.strip()
+        else None,
+        truth=_truth(documents, _value(record, columns.truth)),
     )
+
+
+def _truth(documents: list[Any], facts: Any) -> tuple[Fact, ...]:
+    """Where the true sentences are, from pairs (document, sentence); nothing where they are not given so."""
+    found = []
+    for pair in facts if isinstance(facts, Sequence) and not isinstance(facts, str) else ():
+        match pair:
+            case [int(document), int(number)] if 0 <= document < len(documents) and number >= 0:
+                record = documents[document]
+            case _:
+                continue
+        sentences = record.get("sentences") if isinstance(record, Mapping) and "text" not in record else None
+        if sentences is not None and number < len(sentences):
+            start = len(" ".join([*sentences[:number], ""]))
+            found.append((document, start, start + len(sentences[number])))
+    return tuple(found)
 
 
 def _value(record: Mapping[str, Any], column: str | None) -> Any:

@@ -2,76 +2,232 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .commands import Bar, column_options, read_chosen, stopping
+from .commands import Bar, column_options, named_columns, read_chosen, stopping
 from .errors import At2Error
+from .evaluation_runs import METHODS, EvaluationRequest, ask, asked
+from .runs import Pace, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .baselines import Method
+    from .data import Example
+    from .models import LanguageModel
 
 
 @click.command()
 @click.option(
-    "--model", default="smollm2-135m-instruct", help="Catalogue name, hub id, local folder or .gguf file."
+    "--model", help="Catalogue name, hub id, local folder or .gguf file.  [default: smollm2-135m-instruct]"
+)
+@click.option("--data", help="A .jsonl, .json, .csv or .parquet file, or hub:owner/name@split.")
+@column_options
+@click.option(
+    "--methods",
+    default=",".join(METHODS),
+    show_default=True,
+    help="Names with commas between; also best_head, top_heads_K, last_layer, input_x_gradient, context_cite_COUNT.",
 )
 @click.option(
-    "--data", required=True, help="A .jsonl, .json, .csv or .parquet file, or hub:owner/name@split."
+    "--estimator",
+    "estimators",
+    multiple=True,
+    help="For at2: fingerprint, name or file, repeatable; the model's bundled one if left out.",
 )
-@column_options
-@click.option("--estimator", help="Fingerprint, name or file; the model's bundled one if left out.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for ablations and tables; a stopped evaluation goes on from it.")  # fmt: skip
-@click.option("--examples", default=100, type=click.IntRange(1))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for ablations and tables; a stopped evaluation goes on from it, with nothing else given.",
+)
+@click.option("--examples", default=100, type=click.IntRange(1), help="The first so many.", show_default=True)
 @click.option("--contains", default="", help="Only examples whose origin contains this.")
-@click.option("--ablations", default=32, type=click.IntRange(4), help="Of each example, for the LDS.")
-@click.option("--max-new-tokens", default=64, type=click.IntRange(1))
+@click.option(
+    "--min-sources", default=2, type=click.IntRange(2), help="Only examples with at least so many sources."
+)
+@click.option(
+    "--max-prompt-tokens", type=click.IntRange(1), help="Only examples with prompts no longer than this."
+)
+@click.option(
+    "--not-learned-in",
+    multiple=True,
+    metavar="RUN",
+    help="Leave out what this training run learned from, and all that shares a context with it.",
+)
+@click.option(
+    "--granularity",
+    default="sentence",
+    type=click.Choice(["token", "word", "sentence", "paragraph", "document"]),
+)
+@click.option(
+    "--ablations",
+    default=32,
+    help="Of each example, for the LDS; 0 judges by known truth alone.",
+    show_default=True,
+    type=click.IntRange(0),
+)
+@click.option("--max-new-tokens", default=64, type=click.IntRange(1), show_default=True)
 @click.option("--seed", default=1, type=click.IntRange(0), help="Of the ablations.")
 @click.option("--device", default="auto")
 @click.option("--dtype", default="auto")
-def evaluate(model: str, data: str, columns: tuple[str, ...], estimator: str | None, out: Path, examples: int,
-             contains: str, ablations: int, max_new_tokens: int, seed: int, device: str, dtype: str) -> None:  # fmt: skip
-    """Judge theta against average attention and random: LDS and top-k drop, with bootstrap intervals."""
-    from .catalogue import find_estimator
-    from .estimator import Estimator, load_estimator, uniform_estimator
-    from .evaluation import evaluate as run
-    from .evaluation import summarize
-    from .models import load_model
+def evaluate(
+    out: Path, model: str | None, data: str | None, columns: tuple[str, ...], methods: str, **chosen: Any
+) -> None:
+    """Judge ways of attributing: LDS, top-k drop, known truth, with bootstrap intervals, cost, a table and a plot.
 
-    chosen = read_chosen(data, columns, contains)[:examples]
-    lm = load_model(model, device=device, dtype=dtype)
-    if estimator is None:
-        est = load_estimator(lm.name)
+    It can be stopped at any moment and goes on with the same --out; ablations are shared between methods and calls.
+
+        python -m at2_core evaluate --data squad.jsonl --methods at2,average,context_cite_64 --out judged/squad
+    """
+    run = RunFolder(out)
+    before = asked(run)
+    if data is not None:
+        request = EvaluationRequest(
+            model=model or "smollm2-135m-instruct",
+            data=data,
+            columns=named_columns(columns),
+            methods=tuple(m.strip() for m in methods.split(",") if m.strip()),
+            **chosen,
+        )
+    elif before is not None:
+        request = before
     else:
-        entry = find_estimator(estimator)
-        if entry.estimator is None:
-            raise At2Error(entry.problem)
-        est = entry.estimator
-    methods: dict[str, Estimator | None] = {"at2": est, "average": uniform_estimator(lm), "random": None}
+        raise click.UsageError(f"{out} holds no evaluation yet; say what to judge on with --data.")
     bar = Bar()
-    with stopping() as event:
+    with stopping() as event, run.working(event), run.told():
+        ask(run, request)
         try:
-            frame = run(
-                lm,
-                chosen,
-                methods,
-                out_dir=out,
-                num_ablations=ablations,
-                max_new_tokens=max_new_tokens,
-                seed=seed,
-                progress=bar,
-                cancel=event,
-            )
+            frame, judged = carry_out(run, request, bar, event)
         finally:
             bar.close()
-    out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out / "rows.csv", index=False)
-    skipped = frame[frame["method"].isna()]
-    if len(skipped):
-        reasons = "; ".join(f"{n} times: {reason}" for reason, n in Counter(skipped["skipped"]).most_common())
-        click.echo(f"{len(skipped)} of {len(chosen)} examples cannot be judged: {reasons}", err=True)
-    if len(skipped) == len(frame):
-        raise At2Error("No example could be judged; there is nothing to compare.")
-    table = summarize(frame, reference="average")
-    table.to_csv(out / "summary.csv", index=False)
-    click.echo("\n" + table.round(3).to_string(index=False))
+        skipped = frame[frame["method"].isna()]
+        if len(skipped):
+            reasons = "; ".join(
+                f"{n} times: {reason}" for reason, n in Counter(skipped["skipped"]).most_common()
+            )
+            click.echo(f"{len(skipped)} of {len(judged)} examples cannot be judged: {reasons}", err=True)
+        if len(skipped) == len(frame):
+            raise At2Error("No example could be judged; there is nothing to compare.")
+        write_tables(frame, run, request)
+    click.echo("\n" + run.folder.joinpath("summary.md").read_text(encoding="utf-8"))
+
+
+def carry_out(
+    run: RunFolder,
+    request: EvaluationRequest,
+    progress: Callable[[str, int, int], None],
+    cancel: threading.Event,
+) -> tuple[pd.DataFrame, list[Example]]:
+    """Judge what was asked for, telling the folder how far it is; the rows, and the examples that they are about."""
+    from .evaluation import evaluate as judge
+    from .models import load_model
+
+    found = _not_learned(read_chosen(request.data, request.columns, request.contains), request.not_learned_in)
+    lm = load_model(request.model, device=request.device, dtype=request.dtype)
+    chosen = _fitting(lm, found, request)
+    if not chosen:
+        raise At2Error("No example is left to judge; choose other data, or ask less of its examples.")
+    pace = Pace(run, "evaluate", 0, len(chosen), {}, time.monotonic())
+    done = fresh = 0
+    last = time.monotonic()
+
+    def tell(stage: str, at: int, total: int) -> None:
+        nonlocal done, fresh, last
+        now = time.monotonic()
+        fresh += now - last > 0.2  # what was there already takes no time, and says nothing about what is left
+        last, done = now, at
+        pace.report(at, {}, fresh)
+        progress(stage, at, total)
+
+    frame = judge(
+        lm,
+        chosen,
+        chosen_methods(lm, request.methods, request.estimators),
+        out_dir=run.folder,
+        granularity=request.granularity,
+        num_ablations=request.ablations,
+        max_new_tokens=request.max_new_tokens,
+        seed=request.seed,
+        progress=tell,
+        cancel=cancel,
+    )
+    return frame, chosen
+
+
+def chosen_methods(lm: LanguageModel, names: Sequence[str], estimators: Sequence[str]) -> dict[str, Method]:
+    """Methods by the names that the tables show. Of several estimators each is a method of its own."""
+    from .baselines import by_estimator, find_method
+    from .catalogue import find_estimator
+
+    found = []
+    for name in estimators:
+        entry = find_estimator(name)
+        if entry.estimator is None:
+            raise At2Error(entry.problem)
+        found.append(entry.estimator)
+    chosen = {}
+    for name in names:
+        if name == "at2" and len(found) > 1:
+            titles = [est.name for est in found]
+            for est in found:
+                title = est.name if titles.count(est.name) == 1 else f"{est.name} {est.fingerprint}"
+                chosen[f"at2 {title}"] = by_estimator(est, "at2", title)
+        else:
+            chosen[name] = find_method(name, found[0] if found else None, lm)
+    if not chosen:
+        raise At2Error("No method was named; give one or more, for instance --methods at2,average.")
+    return chosen
+
+
+def write_tables(frame: pd.DataFrame, run: RunFolder, request: EvaluationRequest) -> None:
+    """rows.csv, summary.csv, summary.md and, where ablations were run, quality.png, in the folder."""
+    from .measures import summarize
+    from .report import markdown, plot
+
+    summary = summarize(frame, reference="average" if "average" in set(frame["method"]) else None)
+    try:
+        frame.to_csv(run.folder / "rows.csv", index=False)
+        summary.to_csv(run.folder / "summary.csv", index=False)
+        run.folder.joinpath("summary.md").write_text(markdown(summary), encoding="utf-8")
+        if "lds" in set(summary["measure"]):
+            plot(summary, run.folder / "quality.png", Path(request.data).stem)
+    except OSError as error:
+        raise At2Error(f"{run.folder} cannot be written ({error.strerror}); free some space.") from error
+
+
+def _fitting(lm: LanguageModel, examples: list[Example], request: EvaluationRequest) -> list[Example]:
+    """The first so many examples with enough sources and short enough prompts."""
+    if request.min_sources <= 2 and request.max_prompt_tokens is None:
+        return examples[: request.examples]
+    from .prompts import render
+    from .sources import cut
+
+    chosen: list[Example] = []
+    for example in examples:
+        if len(chosen) == request.examples:
+            break
+        with contextlib.suppress(At2Error):  # what has no prompt has no sources either
+            prompt = render(lm.tokenizer, example.task)
+            short = request.max_prompt_tokens is None or prompt.n <= request.max_prompt_tokens
+            if short and len(cut(prompt, request.granularity)) >= request.min_sources:
+                chosen.append(example)
+    return chosen
+
+
+def _not_learned(examples: list[Example], runs: Sequence[str]) -> list[Example]:
+    keys = {key for folder in runs for key in RunFolder(folder).keys()}  # noqa: SIM118  (not a mapping)
+    if runs and not keys:
+        raise At2Error(
+            f"{', '.join(map(str, runs))} holds no collected examples; give the folder of a training run."
+        )
+    learned = {example.group for example in examples if example.key in keys}
+    return [example for example in examples if example.group not in learned]

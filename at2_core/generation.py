@@ -23,6 +23,7 @@ from .attention import Trace, reading
 from .errors import At2Error, PromptTooLong, ResponseDoesNotFit
 from .models import LanguageModel
 from .prompts import ContextTask, Part, Prompt, encode_text, render, without_surrogates
+from .sources import split_sentences
 
 COLD = 1e-4  # temperatures below sample nothing but the likeliest token, and would overflow
 LONGEST_TOKEN = 64  # characters; texts that would fit only with longer tokens on average are looked at twice
@@ -94,7 +95,7 @@ def generate(
     """
     pick = _picker(max_new_tokens, temperature, top_p, seed)
     prompt = _rendered(lm, task, max_new_tokens)
-    ends = _end_ids(lm)
+    ends = end_ids(lm)
     detokenizer = Detokenizer(lm.tokenizer)
     ids: list[int] = []
     logits_rows: list[float] = []
@@ -199,6 +200,17 @@ def token_logit_probs(logits: Tensor, ids: Tensor) -> Tensor:
         rows.scatter_(1, own, -torch.inf)
         out.append((chosen - torch.logsumexp(rows, dim=-1, keepdim=True))[:, 0])
     return torch.cat(out)
+
+
+def response_targets(gen: Generation) -> list[slice]:
+    """Rows of each sentence of the response; a token belongs to the sentence it starts in."""
+    starts = np.array([start for start, _ in gen.response_offsets])
+    targets = []
+    for start, end in split_sentences(gen.text):
+        rows = np.flatnonzero((starts >= start) & (starts < end))
+        if len(rows) and gen.text[start:end].strip():
+            targets.append(slice(int(rows[0]), int(rows[-1]) + 1))
+    return targets
 
 
 class Detokenizer:
@@ -316,7 +328,7 @@ def _picker(max_new_tokens: int, temperature: float, top_p: float, seed: int) ->
     return sample
 
 
-def _end_ids(lm: LanguageModel) -> set[int]:
+def end_ids(lm: LanguageModel) -> set[int]:
     def ids(value: Any) -> Iterator[int]:
         yield from (value if isinstance(value, (list, tuple)) else [] if value is None else [value])
 

@@ -24,7 +24,7 @@ from .errors import At2Error, Cancelled
 from .estimator import Estimator, save_estimator
 from .fitting import Collected, FitSettings
 from .models import LanguageModel
-from .runs import Pace, Progress, RunFolder, Settings
+from .runs import Pace, RunFolder, Settings
 
 Tell = Callable[[str, int, int], None]  # stage, done, total
 
@@ -63,7 +63,7 @@ def learn(
     """
     run = out_dir if isinstance(out_dir, RunFolder) else RunFolder(out_dir)
     stop = cancel or threading.Event()
-    with run.working(stop), _told(run):
+    with run.working(stop), run.told():
         run.identify(lm.name, lm.fingerprint, str(lm.dtype), settings)
         run.log("started", model=lm.name, examples=len(examples))
         order = shuffled(examples, settings.seed)
@@ -244,34 +244,3 @@ def _load(run: RunFolder, keys: Sequence[str], groups: Mapping[str, str]) -> lis
             f"python -m at2_core learn --out {run.folder}"
         )
     return collected
-
-
-@contextlib.contextmanager
-def _told(run: RunFolder) -> Iterator[None]:
-    """Whatever ends the work, the folder says so."""
-
-    def end(state: str, message: str) -> None:
-        last = run.progress()
-        run.tell(
-            Progress(
-                **{
-                    **asdict(last),
-                    "state": state,
-                    "message": message,
-                    "seconds_left": None,
-                    "disk_mb": run.disk_mb(),
-                }
-            )
-        )
-        run.log(state, message=message)
-
-    try:
-        yield
-    except Cancelled as stopped:
-        end("paused", str(stopped))
-        raise
-    except BaseException as error:
-        with contextlib.suppress(At2Error):  # a full disk takes no message either
-            end("failed", str(error) if isinstance(error, At2Error) else f"{type(error).__name__}: {error}")
-        raise
-    end("done", "")

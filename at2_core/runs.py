@@ -22,7 +22,6 @@ import re
 import stat
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -33,11 +32,11 @@ import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
 
-from .errors import At2Error, RunFolderMismatch
+from .errors import At2Error, Cancelled, RunFolderMismatch
+from .files import patiently, read_arrays, write_arrays
 
 FORMAT = 1
 LOCK_PATIENCE = 5.0  # seconds; somebody who only looks whether it is held holds it for a moment
-PATIENCE_TIMES = 40  # of 50 ms
 STOP_POLL = 0.5  # seconds between two looks for the stop file
 ACTIVE = ("starting", "running")
 
@@ -233,6 +232,39 @@ class RunFolder:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.write("progress.json", asdict(replace(progress, updated=now)))
 
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever ends the work in this block, the folder says so."""
+
+        def end(state: str, message: str) -> None:
+            last = asdict(self.progress())
+            self.tell(
+                Progress(
+                    **{
+                        **last,
+                        "state": state,
+                        "message": message,
+                        "seconds_left": None,
+                        "disk_mb": self.disk_mb(),
+                    }
+                )
+            )
+            self.log(state, message=message)
+
+        try:
+            yield
+        except Cancelled as stopped:
+            end("paused", str(stopped))
+            raise
+        except BaseException as error:
+            with contextlib.suppress(At2Error):  # a full disk takes no message either
+                end(
+                    "failed",
+                    str(error) if isinstance(error, At2Error) else f"{type(error).__name__}: {error}",
+                )
+            raise
+        end("done", "")
+
     def log(self, event: str, **facts: Any) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._writing(), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
@@ -293,7 +325,7 @@ class RunFolder:
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder; None where it is missing or is no JSON object. Raises At2Error where it cannot be read."""
         try:
-            found = json.loads(_patiently(lambda: self.folder.joinpath(name).read_text(encoding="utf-8")))
+            found = json.loads(patiently(lambda: self.folder.joinpath(name).read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return None
         except OSError as error:
@@ -314,7 +346,7 @@ class RunFolder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            _patiently(lambda: part.replace(path))
+            patiently(lambda: part.replace(path))
 
     def _make(self, folder: Path) -> None:
         with self._writing():
@@ -369,62 +401,17 @@ class Pace:
         )
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an `.npz` file; None where there is none. A damaged one is removed, so that it is made again.
-
-    Raises At2Error where the disk does not give the file: that says nothing about what is in it.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        return None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        path.unlink(missing_ok=True)
-        return None
-    except OSError as error:
-        raise At2Error(
-            f"{path} cannot be read ({error.strerror}); mend the disk, or start again later."
-        ) from error
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An `.npz` file, whole or not at all. Raises OSError."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        _patiently(lambda: part.replace(path))
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _patiently(action: Callable[[], Any]) -> Any:
-    """On Windows a file that another process has open for a moment can be neither replaced nor read."""
-    for _ in range(PATIENCE_TIMES):
-        try:
-            return action()
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(0.05)
-    return action()
-
-
 def runs_home() -> Path:
     """Where runs go that nobody gave a folder."""
     return Path(platformdirs.user_data_dir("at2-explorer")) / "runs"
 
 
-def find_runs(root: str | Path | None = None) -> list[RunFolder]:
-    """The runs under a folder (default: `runs_home()`), the one that was touched last first."""
+def find_runs(
+    root: str | Path | None = None, marks: Sequence[str] = ("request.json", "run.json")
+) -> list[RunFolder]:
+    """The runs under a folder (default: `runs_home()`), the one that was touched last first. marks: files that show one."""
     home = runs_home() if root is None else Path(root)
-    found = {
-        p.parent for name in ("request.json", "run.json") for p in [*home.glob(name), *home.glob(f"*/{name}")]
-    }
+    found = {p.parent for name in marks for p in [*home.glob(name), *home.glob(f"*/{name}")]}
     return [RunFolder(p) for p in sorted(found, key=lambda p: (-_touched(p), p.name))]
 
 

@@ -11,11 +11,14 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import at2_core as at2
 from at2_core.__main__ import main, run
+from at2_core.data import Example
+from at2_core.evaluation_commands import _not_learned
 from at2_core.runs import Request, RunFolder
 from tests.test_learning import examples
 
@@ -148,9 +151,51 @@ def test_examples_of_one_id_are_judged_each(tiny_folder, tmp_path):
     est = at2.Estimator(np.full((2, 4), 0.125, np.float32), "e", "m")
     file = at2.save_estimator(est, tmp_path / "e.safetensors")
     shown = shell("evaluate", "--model", tiny_folder("llama"), "--data", path, "--estimator", file, "--out", tmp_path / "o",
-                  "--ablations", "4", "--max-new-tokens", "6", "--dtype", "float32")  # fmt: skip
+                  "--ablations", "4", "--max-new-tokens", "6", "--dtype", "float32",
+                  "--methods", "at2,average,random")  # fmt: skip
     assert shown.exit_code == 0, shown.output
     assert len((tmp_path / "o" / "rows.csv").read_text().splitlines()) == 7
+
+
+def test_an_evaluation_goes_on_from_its_folder_alone_and_writes_its_tables(tiny_folder, tmp_path):
+    path = tmp_path / "d.jsonl"
+    documents = [
+        {"title": "A", "sentences": ["The fox runs.", "Berlin is far."]},
+        {"title": "B", "sentences": ["Dogs sleep."]},
+    ]
+    path.write_text(
+        json.dumps({"query": "Q?", "documents": documents, "answer": "zzz", "supporting_facts": [[1, 0]]})
+    )
+    asked = ["evaluate", "--model", tiny_folder("llama"), "--data", path, "--out", tmp_path / "o", "--ablations", "4",
+             "--max-new-tokens", "6", "--dtype", "float32", "--methods", "average,leave_one_out,bm25"]  # fmt: skip
+    first = shell(*asked)
+    assert first.exit_code == 0, first.output
+    table = (tmp_path / "o" / "summary.md").read_text()
+    assert "MRR, other answer" in table
+    rows = pd.read_csv(tmp_path / "o" / "rows.csv")
+    assert rows["method"].tolist() == ["average", "leave_one_out", "bm25"]
+    assert (rows["mrr"] > 0).all()
+    assert not rows["supported"].any()
+    assert (tmp_path / "o" / "quality.png").stat().st_size > 5000
+    again = shell("evaluate", "--out", tmp_path / "o")
+    assert again.exit_code == 0, again.output
+    assert pd.read_csv(tmp_path / "o" / "rows.csv").equals(rows), "finished rows are read, not measured again"
+    other = shell(*asked, "--seed", "2")
+    assert "with seed 1, not 2" in str(other.exception)
+
+
+def test_what_was_learned_from_is_left_out(tmp_path):
+    def example(number, context):
+        return Example(str(number), at2.ContextTask(context=context, query=f"Q{number}?"))
+
+    examples = [example(0, "one"), example(1, "one"), example(2, "two")]
+    run = RunFolder(tmp_path / "run")
+    run.keep(examples[0].key, {"outcomes": np.zeros(1)})
+    assert [e.id for e in _not_learned(examples, [run.folder])] == ["2"], (
+        "examples that share its context go with it"
+    )
+    with pytest.raises(at2.At2Error, match="no collected examples"):
+        _not_learned(examples, [tmp_path])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")

@@ -51,7 +51,7 @@ def test_a_drop_is_what_removing_the_best_sources_costs(tiny_lm):
 def test_ablations_are_shared_between_methods_and_calls(tiny_lm, tmp_path, monkeypatch):
     runs = []
     real = evaluation.ablate
-    monkeypatch.setattr(evaluation, "ablate", lambda *a: runs.append(len(a[3])) or real(*a))
+    monkeypatch.setattr(evaluation, "ablate", lambda *a, **k: runs.append(len(a[3])) or real(*a, **k))
     methods = {"average": at2.uniform_estimator(tiny_lm), "random": None}
     options = {"out_dir": tmp_path, "num_ablations": 8, "ks": (1,), "max_new_tokens": 8}
     first = at2.evaluate(tiny_lm, EXAMPLES, methods, **options)

@@ -15,7 +15,7 @@ ENGINE = ROOT / "at2_core"
 # Left to right; the modules of one group are neighbours that do not know each other.
 ORDER = [
     {"errors"},
-    {"conversion"},
+    {"conversion", "files"},
     {"download", "hub"},
     {"models"},
     {"tokens"},
@@ -32,7 +32,9 @@ ORDER = [
     {"ablation"},
     {"fitting", "runs"},
     {"choosing", "collecting"},
-    {"baselines", "learning", "evaluation", "pruning"},
+    {"gradients", "rollout"},
+    {"baselines", "learning", "measures", "evaluation_runs", "pruning"},
+    {"evaluation", "report", "verification"},
     {"cluster"},
     {"torch_archive"},
     {"card", "reference"},

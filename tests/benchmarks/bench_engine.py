@@ -53,7 +53,7 @@ def ratio(
 
 def generating(lm: at2.LanguageModel, repeats: int) -> tuple[str, str]:
     task, est, count = long_task(lm, 1500), at2.uniform_estimator(lm), 128
-    generation._end_ids = lambda lm: set()  # both sides make as many tokens, whatever the model wants
+    generation.end_ids = lambda lm: set()  # both sides make as many tokens, whatever the model wants
     ids = torch.tensor([at2.replay(lm, task, "x").prompt_ids], device=lm.device)
 
     def ours() -> None:

@@ -1,0 +1,110 @@
+"""An evaluation is a folder too: what was asked for, how far it is, ablations, and rows that can be read while it works.
+
+`EvaluationRequest`          what to judge, on what
+`ask`, `asked`               write it into a folder, read it again
+`read_rows`                  the rows so far
+`evaluations_home`, `find_evaluations`   where evaluations are
+
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import platformdirs
+
+from .errors import RunFolderMismatch
+from .runs import FORMAT, RunFolder, find_runs
+
+METHODS = (
+    "at2",
+    "average",
+    "top_heads",
+    "rollout",
+    "gradient",
+    "leave_one_out",
+    "context_cite_32",
+    "bm25",
+    "random",
+)
+MEASURED = ("model", "data", "columns", "contains", "granularity", "max_new_tokens", "ablations", "seed")
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What a person chose.
+
+    methods: names; estimators: further ones beside the model's own, by fingerprint, name or file. examples: the first so many
+    that have min_sources and at most max_prompt_tokens. not_learned_in: run folders whose examples, and all that share a
+    context with them, are left out. ablations: of each example, for the LDS; 0 judges by known truth alone.
+    """
+
+    model: str
+    data: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    contains: str = ""
+    examples: int = 100
+    min_sources: int = 2
+    max_prompt_tokens: int | None = None
+    methods: tuple[str, ...] = METHODS
+    estimators: tuple[str, ...] = ()
+    not_learned_in: tuple[str, ...] = ()
+    granularity: str = "sentence"
+    ablations: int = 32
+    max_new_tokens: int = 64
+    seed: int = 1
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def ask(run: RunFolder, request: EvaluationRequest) -> None:
+    """Write down what is to be judged. Raises RunFolderMismatch where the folder holds rows of other data or settings."""
+    before = asked(run)
+    for key in MEASURED if before else ():
+        old, new = getattr(before, key), getattr(request, key)
+        if old != new:
+            raise RunFolderMismatch(
+                f"The folder {run.folder} was made with {key} {old!r}, not {new!r}; choose another folder or the old setting."
+            )
+    run.write("evaluation.json", {"format": FORMAT, **asdict(request)})
+
+
+def asked(run: RunFolder) -> EvaluationRequest | None:
+    """What was asked for, or None. Raises RunFolderMismatch where the file is damaged."""
+    found = run.read("evaluation.json")
+    if found is None:
+        return None
+    try:
+        found.pop("format")
+        lists = {key: tuple(found[key]) for key in ("methods", "estimators", "not_learned_in")}
+        return EvaluationRequest(**{**found, **lists})
+    except (TypeError, KeyError):
+        raise RunFolderMismatch(
+            f"{run.folder / 'evaluation.json'} is damaged; give the model and the data again, with another folder."
+        ) from None
+
+
+def read_rows(out_dir: str | Path) -> pd.DataFrame:
+    """The rows that a folder holds, in the examples' order; also while another process adds to them."""
+    home = RunFolder(out_dir)
+    sheets = [found for p in home.folder.glob("rows/*.json") if (found := home.read(f"rows/{p.name}"))]
+    rows = [
+        {"example": sheet["example"], "key": sheet["key"], "method": entry["method"], **entry["row"]}
+        for sheet in sorted(sheets, key=lambda sheet: sheet["number"])
+        for entry in sheet["rows"].values()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["example", "method"])
+
+
+def evaluations_home() -> Path:
+    """Where evaluations go that nobody gave a folder."""
+    return Path(platformdirs.user_data_dir("at2-explorer")) / "evaluations"
+
+
+def find_evaluations(root: str | Path | None = None) -> list[RunFolder]:
+    """The evaluations under a folder (default: `evaluations_home()`), the one that was touched last first."""
+    return find_runs(evaluations_home() if root is None else root, ("evaluation.json",))

@@ -1,0 +1,61 @@
+"""Files that are written whole or not at all: arrays, and the patience that Windows asks for. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import At2Error
+
+PATIENCE_TIMES = 40  # of 50 ms
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of an `.npz` file; None where there is none. A damaged one is removed, so that it is made again.
+
+    Raises At2Error where the disk does not give the file: that says nothing about what is in it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        path.unlink(missing_ok=True)
+        return None
+    except OSError as error:
+        raise At2Error(
+            f"{path} cannot be read ({error.strerror}); mend the disk, or start again later."
+        ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An `.npz` file, whole or not at all. Raises OSError."""
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        patiently(lambda: part.replace(path))
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def patiently(action: Callable[[], Any]) -> Any:
+    """On Windows a file that another process has open for a moment can be neither replaced nor read."""
+    for _ in range(PATIENCE_TIMES):
+        try:
+            return action()
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(0.05)
+    return action()
