@@ -28,7 +28,11 @@ from .sources import Source
 BATCH_TOKENS = (
     1024  # tokens of one forward pass on a processor: enough to fill it, so that long prompts run one by one
 )
-PREFIX_SHARE = 0.2  # a prefix shorter than this share is not worth the mask that a cache brings: causal kernels are faster
+PREFIX_SHARE = 0.2  # where sequences run one by one, a shorter prefix is not worth the mask that its cache brings: causal
+# kernels are faster. Batches are padded, so they have a mask anyway.
+LATE_SHARE = (
+    0.25  # of its own tokens that an ablation shares with the whole prompt; below, batches are as fast
+)
 PROBE_TOLERANCE = (
     0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
 )
@@ -158,37 +162,61 @@ def kept_tokens(n: int, sources: Sequence[Source], keep: np.ndarray) -> np.ndarr
 
 @torch.inference_mode()
 def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of similar length, padded on the left, behind a prefix that all share and that runs once."""
-    n, count = len(gen.rendered.ids), gen.num_tokens
-    prompt = np.array(gen.rendered.ids)
+    """Without the hidden tokens: batches of similar length, padded on the left, behind the part of the prompt that all of a
+    batch begin with, which runs once for all batches."""
+    prompt, tail = np.array(gen.rendered.ids), gen.num_tokens - 1
+    groups = _by_beginning(kept, len(prompt))
+    shortest = min(groups)
+    length = min(len(kept[i]) for i in groups[shortest]) + tail
+    if len(groups) == 1 and shortest < PREFIX_SHARE * length and 2 * length > BATCH_TOKENS:
+        groups = {0: groups[shortest]}
+    past = _run_prefix(lm, prompt[: max(groups)]) if max(groups) else None
+    for prefix in sorted(groups, reverse=True):  # the cache is cut ever shorter
+        if past is not None and prefix < past.get_seq_length():
+            past.crop(prefix - past.get_seq_length())  # a negative number: so many are removed
+        order = sorted(groups[prefix], key=lambda i: len(kept[i]))
+        for rows in _batches(order, [len(own) - prefix + tail for own in kept]):
+            yield rows, _forward(lm, gen, [kept[i] for i in rows], prefix, past)
+
+
+def _by_beginning(kept: list[np.ndarray], n: int) -> dict[int, list[int]]:
+    """Ablations by how many of the prompt's first tokens they begin with. Those that gain little from more than what all begin
+    with stay together, for large batches; so do all where no more than one could use what is gained."""
+    alike = [_alike(own, n) for own in kept]
+    base = min(alike)
+    late = [i for i, own in enumerate(kept) if alike[i] - base > LATE_SHARE * (len(own) - base)]
+    if sum(alike[i] - base for i in late) <= max([alike[i] - base for i in late], default=0):
+        late = []
+    groups: dict[int, list[int]] = {}
+    for i in range(len(kept)):
+        groups.setdefault(alike[i] if i in late else base, []).append(i)
+    return groups
+
+
+def _forward(lm: LanguageModel, gen: Generation, kept: list[np.ndarray], prefix: int, past: Any) -> Tensor:
+    """Token logit-probabilities (len(kept), T) of the response behind the kept tokens, of which `past` holds the first."""
+    n, count, prompt = len(gen.rendered.ids), gen.num_tokens, np.array(gen.rendered.ids)
     tail = np.array(gen.response_ids[:-1], dtype=np.int64)
-    tail_positions = np.arange(n, n + len(tail))
-    prefix = _shared_prefix(kept, n)
-    if prefix < PREFIX_SHARE * (min(len(k) for k in kept) + len(tail)):
-        prefix = 0
-    past = _run_prefix(lm, prompt[:prefix]) if prefix else None
-    order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
-    for rows in _batches(order, [len(k) - prefix + len(tail) for k in kept]):
-        longest = max(len(kept[i]) for i in rows) - prefix + len(tail)
-        ids = np.zeros((len(rows), longest), np.int64)
-        positions = np.zeros((len(rows), longest), np.int64)
-        mask = np.zeros((len(rows), prefix + longest), np.int64)
-        mask[:, :prefix] = 1
-        for r, i in enumerate(rows):
-            own = kept[i][prefix:]
-            length = len(own) + len(tail)
-            ids[r, longest - length :] = np.concatenate([prompt[own], tail])
-            positions[r, longest - length :] = np.concatenate([own, tail_positions])
-            mask[r, prefix + longest - length :] = 1
-        logits = lm.model(
-            torch.from_numpy(ids).to(lm.device),
-            attention_mask=torch.from_numpy(mask).to(lm.device),
-            position_ids=torch.from_numpy(positions).to(lm.device),
-            past_key_values=_repeat(past, len(rows)),
-            use_cache=past is not None,
-            **last_logits(lm, count, longest),
-        ).logits[:, -count:]
-        yield rows, _logit_probs(logits, gen)
+    longest = max(map(len, kept)) - prefix + len(tail)
+    ids = np.zeros((len(kept), longest), np.int64)
+    positions = np.zeros((len(kept), longest), np.int64)
+    mask = np.zeros((len(kept), prefix + longest), np.int64)
+    mask[:, :prefix] = 1
+    for r, whole in enumerate(kept):
+        own = whole[prefix:]
+        length = len(own) + len(tail)
+        ids[r, longest - length :] = np.concatenate([prompt[own], tail])
+        positions[r, longest - length :] = np.concatenate([own, np.arange(n, n + len(tail))])
+        mask[r, prefix + longest - length :] = 1
+    logits = lm.model(
+        torch.from_numpy(ids).to(lm.device),
+        attention_mask=torch.from_numpy(mask).to(lm.device),
+        position_ids=torch.from_numpy(positions).to(lm.device),
+        past_key_values=_repeat(past, len(kept)),
+        use_cache=past is not None,
+        **last_logits(lm, count, longest),
+    ).logits[:, -count:]
+    return _logit_probs(logits, gen)
 
 
 @torch.inference_mode()
@@ -229,13 +257,10 @@ def _batches(order: list[int], lengths: list[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _shared_prefix(kept: list[np.ndarray], n: int) -> int:
-    """How many leading prompt tokens every ablation keeps, always less than all of the prompt."""
-    shared = n - 1
-    for own in kept:
-        gap = np.flatnonzero(own[:shared] != np.arange(len(own[:shared])))
-        shared = min(shared, int(gap[0]) if len(gap) else len(own))
-    return shared
+def _alike(own: np.ndarray, n: int) -> int:
+    """How many leading tokens are the prompt's own, always less than all of it: the last one's row predicts the response."""
+    gap = np.flatnonzero(own != np.arange(len(own)))
+    return min(n - 1, int(gap[0]) if len(gap) else len(own))
 
 
 def _run_prefix(lm: LanguageModel, ids: np.ndarray) -> Any:

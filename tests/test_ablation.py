@@ -108,6 +108,38 @@ def test_with_and_without_a_shared_prefix_is_the_same(tiny_lm, monkeypatch):
     assert np.abs(results[0] - results[1]).max() < 1e-4
 
 
+def test_what_begins_like_the_prompt_goes_on_from_its_cache(tiny_lm, monkeypatch):
+    gen, sources, keep = setup(tiny_lm, "sentence", count=24)
+    keep = np.concatenate([keep, np.ones((1, len(sources)), bool), ~np.eye(len(sources), dtype=bool)])
+    fed = []
+    forward = ablation._forward
+    monkeypatch.setattr(
+        ablation,
+        "_forward",
+        lambda lm, gen, kept, prefix, past: (
+            fed.append(sum(len(own) - prefix for own in kept)) or forward(lm, gen, kept, prefix, past)
+        ),
+    )
+    results = []
+    for share in (0.15, 9.0):  # the second: no ablation is late enough
+        monkeypatch.setattr(ablation, "LATE_SHARE", share)
+        results.append((at2.ablate(tiny_lm, gen, sources, keep, method="drop"), sum(fed)))
+        fed.clear()
+    (cached, few), (plain, many) = results
+    assert np.abs(cached - plain).max() < 1e-4
+    assert np.abs(cached - at2.ablate(tiny_lm, gen, sources, keep, method="mask")).max() < 1e-4
+    assert few < 0.85 * many, "fewer tokens are fed"
+
+
+@pytest.mark.parametrize(
+    "kept", [[[0, 1, 2, 3, 4, 9]], [[0, 5, 9], [0, 6, 9]], [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]] * 2]
+)
+def test_groups_hold_every_ablation_once_and_leave_the_last_token(kept):
+    groups = ablation._by_beginning([np.array(own) for own in kept], 10)
+    assert sorted(i for members in groups.values() for i in members) == list(range(len(kept)))
+    assert max(groups) <= 9
+
+
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_responses_of_no_or_one_token_work(tiny_lm, tokens):
     gen, sources, keep = setup(tiny_lm, tokens=tokens)
