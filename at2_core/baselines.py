@@ -117,8 +117,9 @@ def matrix(
 
 
 def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel | None = None) -> Method:
-    """The method of this name. estimator: theta for "at2", "best_head", "top_heads_K" and "shuffled_heads" (the negative control,
-    in no list of those offered); the model's bundled one if None.
+    """The method of this name; "shuffled_heads", the negative control, is in no list of those that are offered.
+
+    estimator: theta for "at2", "best_head", "top_heads_K" and "shuffled_heads"; the model's bundled one if None.
 
     Raises At2Error where there is no such method, or no estimator for one that needs it.
     """

@@ -75,12 +75,25 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.IntRange(0),
 )
+@click.option(
+    "--top-k",
+    default="1,3,5",
+    show_default=True,
+    metavar="K,K",
+    help="How many of the highest-scored sources are removed; empty: none, which leaves the LDS.",
+)
 @click.option("--max-new-tokens", default=64, type=click.IntRange(1), show_default=True)
 @click.option("--seed", default=1, type=click.IntRange(0), help="Of the ablations.")
 @click.option("--device", default="auto")
 @click.option("--dtype", default="auto")
 def evaluate(
-    out: Path, model: str | None, data: str | None, columns: tuple[str, ...], methods: str, **chosen: Any
+    out: Path,
+    model: str | None,
+    data: str | None,
+    columns: tuple[str, ...],
+    methods: str,
+    top_k: str,
+    **chosen: Any,
 ) -> None:
     """Judge ways of attributing: LDS, top-k drop, known truth, with bootstrap intervals, cost, a table and a plot.
 
@@ -96,6 +109,7 @@ def evaluate(
             data=data,
             columns=named_columns(columns),
             methods=tuple(m.strip() for m in methods.split(",") if m.strip()),
+            top_k=_numbers(top_k),
             **chosen,
         )
     elif before is not None:
@@ -155,6 +169,7 @@ def carry_out(
         out_dir=run.folder,
         granularity=request.granularity,
         num_ablations=request.ablations,
+        ks=request.top_k,
         max_new_tokens=request.max_new_tokens,
         seed=request.seed,
         progress=tell,
@@ -202,6 +217,18 @@ def write_tables(frame: pd.DataFrame, run: RunFolder, request: EvaluationRequest
             plot(summary, run.folder / "quality.png", Path(request.data).stem)
     except OSError as error:
         raise At2Error(f"{run.folder} cannot be written ({error.strerror}); free some space.") from error
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        found = (0,)
+    if any(k < 1 for k in found):
+        raise click.BadParameter(
+            f"{text!r} is no list of numbers from 1 on, as in 1,3,5", param_hint="--top-k"
+        )
+    return found
 
 
 def _fitting(lm: LanguageModel, examples: list[Example], request: EvaluationRequest) -> list[Example]:

@@ -55,6 +55,7 @@ class EvaluationRequest:
     not_learned_in: tuple[str, ...] = ()
     granularity: str = "sentence"
     ablations: int = 32
+    top_k: tuple[int, ...] = (1, 3, 5)
     max_new_tokens: int = 64
     seed: int = 1
     device: str = "auto"
@@ -80,7 +81,7 @@ def asked(run: RunFolder) -> EvaluationRequest | None:
         return None
     try:
         found.pop("format")
-        lists = {key: tuple(found[key]) for key in ("methods", "estimators", "not_learned_in")}
+        lists = {key: tuple(found[key]) for key in ("methods", "estimators", "not_learned_in", "top_k")}
         return EvaluationRequest(**{**found, **lists})
     except (TypeError, KeyError):
         raise RunFolderMismatch(

@@ -90,6 +90,13 @@ def test_an_estimate_comes_before_the_work(command, tmp_path):
         (["learn", "--data", "DATA", "--out", "FILE/x"], 1, "cannot be written"),
         (["learn", "--data", "DATA", "--collection-seed", "-1", "--out", "NEW"], 2, "collection-seed"),
         (["evaluate", "--data", "DATA", "--contains", "zzz", "--out", "NEW"], 1, "no usable example"),
+        (["evaluate", "--data", "DATA", "--top-k", "1,x", "--out", "NEW"], 2, "--top-k"),
+        (
+            ["evaluate", "--data", "DATA", "--methods", ",", "--min-sources", "99", "--out", "NEW"],
+            1,
+            "No example is left",
+        ),
+        (["evaluate", "--out", "NEW"], 2, "--data"),
         (["fit", "EMPTY"], 1, "nothing can be learned"),
         (["runs", "--stop", "EMPTY"], 1, "Nobody is working"),
     ],
