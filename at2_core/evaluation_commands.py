@@ -84,6 +84,9 @@ if TYPE_CHECKING:
 )
 @click.option("--max-new-tokens", default=64, type=click.IntRange(1), show_default=True)
 @click.option("--seed", default=1, type=click.IntRange(0), help="Of the ablations.")
+@click.option(
+    "--reference", default="average", show_default=True, help="The method that differences are taken to."
+)
 @click.option("--device", default="auto")
 @click.option("--dtype", default="auto")
 def evaluate(
@@ -208,11 +211,12 @@ def write_tables(frame: pd.DataFrame, run: RunFolder, request: EvaluationRequest
     from .measures import summarize
     from .report import markdown, plot
 
-    summary = summarize(frame, reference="average" if "average" in set(frame["method"]) else None)
+    reference = request.reference if request.reference in set(frame["method"]) else None
+    summary = summarize(frame, reference)
     try:
         frame.to_csv(run.folder / "rows.csv", index=False)
         summary.to_csv(run.folder / "summary.csv", index=False)
-        run.folder.joinpath("summary.md").write_text(markdown(summary), encoding="utf-8")
+        run.folder.joinpath("summary.md").write_text(markdown(summary, reference), encoding="utf-8")
         if "lds" in set(summary["measure"]):
             plot(summary, run.folder / "quality.png", Path(request.data).stem)
     except OSError as error:

@@ -40,7 +40,8 @@ class EvaluationRequest:
 
     methods: names; estimators: further ones beside the model's own, by fingerprint, name or file. examples: the first so many
     that have min_sources and at most max_prompt_tokens. not_learned_in: run folders whose examples, and all that share a
-    context with them, are left out. ablations: of each example, for the LDS; 0 judges by known truth alone.
+    context with them, are left out. ablations: of each example, for the LDS; 0 judges by known truth alone. reference: the
+    method that the others' differences are taken to.
     """
 
     model: str
@@ -58,6 +59,7 @@ class EvaluationRequest:
     top_k: tuple[int, ...] = (1, 3, 5)
     max_new_tokens: int = 64
     seed: int = 1
+    reference: str = "average"
     device: str = "auto"
     dtype: str = "auto"
 

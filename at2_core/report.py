@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 TITLES = {"lds": "LDS", "mrr": "MRR"}
-UNIT = {"drop": "nats"}
 
 
 def title(measure: str, answer: str = "") -> str:
@@ -21,33 +21,50 @@ def title(measure: str, answer: str = "") -> str:
     return {"": words, "supported": f"{words}, true answer", "other": f"{words}, other answer"}[answer]
 
 
-def markdown(summary: pd.DataFrame) -> str:
-    """One line a method: `mean (low to high)` for each measure, forward passes, seconds. The best mean is bold."""
+def markdown(summary: pd.DataFrame, reference: str | None = None) -> str:
+    """One line a method: `mean (low to high)` for each measure, forward passes, seconds; the best mean is bold.
+
+    With a reference method a second table: each other method's paired difference to it.
+    """
     groups = list(dict.fromkeys(zip(summary["measure"], summary["answer"], strict=True)))
-    best = {
-        group: summary[(summary["measure"] == group[0]) & (summary["answer"] == group[1])]["mean"].max()
-        for group in groups
-    }
-    head = ["method", *(title(*group) for group in groups), "passes", "seconds"]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " --- |" * (len(head) - 1)]
-    counts: list[str] = ["examples"]
-    for group in groups:
-        part = summary[(summary["measure"] == group[0]) & (summary["answer"] == group[1])]
-        counts.append(f"{part['examples'].max()}")
-    lines.append("| " + " | ".join([*counts, "", ""]) + " |")
-    for method, rows in summary.groupby("method", sort=False):
-        cells = [str(method)]
-        for group in groups:
-            own = rows[(rows["measure"] == group[0]) & (rows["answer"] == group[1])]
-            if not len(own) or pd.isna(own["mean"].iloc[0]):
-                cells.append("–")
-                continue
-            mean, low, high = (float(own[name].iloc[0]) for name in ("mean", "low", "high"))
-            shown = f"{mean:.2f} ({low:.2f} to {high:.2f})"
-            cells.append(f"**{shown}**" if mean == best[group] else shown)
-        cells += [f"{rows['passes'].iloc[0]:.0f}", f"{rows['seconds'].iloc[0]:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+    titles = [title(*group) for group in groups]
+    methods = list(dict.fromkeys(summary["method"]))
+    cells = {(row["method"], row["measure"], row["answer"]): row for _, row in summary.iterrows()}
+    best = {group: max(cells[m, *group]["mean"] for m in methods if (m, *group) in cells) for group in groups}
+    lines = _header(["method", *titles, "passes", "seconds"])
+    counts = [max(cells[m, *group]["examples"] for m in methods if (m, *group) in cells) for group in groups]
+    lines.append(_line(["examples", *map(str, counts), "", ""]))
+    for method in methods:
+        rows = [cells.get((method, *group)) for group in groups]
+        shown = [_interval(row, "", "") for row in rows]
+        strong = [
+            f"**{text}**" if row is not None and row["mean"] == best[group] else text
+            for text, row, group in zip(shown, rows, groups, strict=True)
+        ]
+        some = next(row for row in rows if row is not None)
+        lines.append(_line([method, *strong, f"{some['passes']:.0f}", f"{some['seconds']:.2f}"]))
+    if reference in methods and len(methods) > 1 and "difference_mean" in summary:
+        lines += ["", *_header([f"method − {reference}, paired", *titles])]
+        for method in (m for m in methods if m != reference):
+            rows = [cells.get((method, *group)) for group in groups]
+            lines.append(_line([method, *(_interval(row, "difference_", "+") for row in rows)]))
     return "\n".join(lines) + "\n"
+
+
+def _header(cells: list[str]) -> list[str]:
+    return [_line(cells), _line(["---"] * len(cells))]
+
+
+def _line(cells: Iterable[object]) -> str:
+    """A name may hold the table's own sign."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _interval(row: pd.Series | None, prefix: str, sign: str) -> str:
+    if row is None or pd.isna(row[f"{prefix}mean"]):
+        return "–"
+    mean, low, high = (float(row[f"{prefix}{name}"]) for name in ("mean", "low", "high"))
+    return f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
 def plot(summary: pd.DataFrame, path: str | Path, heading: str = "", measure: str = "lds") -> None:

@@ -45,10 +45,11 @@ def picker(kind: str, name: str) -> None:
 
 
 def pick() -> None:
-    if st.session_state["picked"] == OWN:
+    picked = st.session_state["picked"]
+    if picked == OWN:
         session.look_at("run", st.session_state.get("own_run", "new"), keep=SETTINGS)
-    else:
-        session.look_at("example", st.session_state["picked"], keep=SETTINGS)
+    elif picked is not None:  # a busy server was seen to report nothing picked
+        session.look_at("example", picked, keep=SETTINGS)
 
 
 def example(name: str) -> None:

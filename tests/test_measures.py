@@ -112,16 +112,24 @@ def test_a_method_missing_on_some_examples_is_compared_on_the_others(frame):
 
 def test_the_table_and_the_picture_say_what_was_measured(frame, tmp_path):
     summary = summarize(frame, "at2", resamples=200)
-    lines = markdown(summary).splitlines()
+    lines = markdown(summary, "at2").splitlines()
     assert lines[0] == "| method | LDS | MRR, true answer | MRR, other answer | passes | seconds |"
     assert lines[2].startswith("| examples | 8 | 3 | 5 |")
     best = "at2" if frame.groupby("method")["lds"].mean().idxmax() == "at2" else "b"
     assert (
         next(line for line in lines if line.startswith(f"| {best} ")).split("|")[2].strip().startswith("**")
     )
+    difference = summary.set_index(["measure", "method"]).loc[("lds", "b"), "difference_mean"]
+    assert lines[-3].startswith("| method − at2, paired | LDS |")
+    assert lines[-1].startswith(f"| b | {difference:+.2f} (")
     plot(summary, tmp_path / "q.svg", "eight examples")
     assert "eight examples" not in lines
     assert (tmp_path / "q.svg").stat().st_size > 3000
+
+
+def test_a_name_cannot_break_the_table(frame):
+    summary = summarize(frame.replace({"method": {"b": "b | c"}}), resamples=100)
+    assert "| b \\| c |" in markdown(summary)
 
 
 @pytest.mark.parametrize(
