@@ -18,6 +18,7 @@ from pages.ui.estimator_scores import told, with_chosen
 from pages.ui.estimator_shortfall import shortfall_remark
 from pages.ui.model_status import waiting_for_model
 from pages.ui.token_heatmap import ViewState, token_heatmap
+from pages.ui.verify import verify, verify_link
 
 Head = tuple[int, int]  # layer, head
 METHODS = {"at2": "AT2", "former": "Former θ", "average": "Average attention", "head": "One head"}
@@ -53,6 +54,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         pending = chosen.chosen is not None and exploration is made  # its methods cannot be offered yet
         method = _method(exploration, wished, pending)
         head_row = st.container(horizontal=True, gap="xsmall", width="content") if method == "head" else None
+        verify_link()
         files = st.container(width="content")
     shortfall = session.engine().shortfall
     if "at2" not in exploration.scores and shortfall:
@@ -83,6 +85,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         if head_row and measure == "attribution":  # average attention stands in while the head cannot be read
             method, head = "average", None
         _downloads(_by(exploration, method, chosen), scores, view, method, head)
+    verify(_by(exploration, method, chosen), scores, view, method, head)
 
 
 def _by(exploration: Exploration, method: str, chosen: Choice) -> Exploration:
