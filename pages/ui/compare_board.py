@@ -1,0 +1,191 @@
+"""What the Compare page has computed, and what it is computing: one place for the whole server, bounded.
+
+`board()`   results, jobs and ablations by example, granularity and method; a reload or another tab finds them there
+
+Ablations are measured once per example and granularity, whoever asks for them. Nothing here knows about methods.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from at2_core.errors import At2Error, Cancelled
+from pages.ui.session import Engine
+
+log = logging.getLogger(__name__)
+CHUNK = 4  # ablations between two looks at the Stop button; more where they are quick, since many together are quicker
+BETWEEN = 3.0  # seconds that so many more may take
+MOST_BYTES = 1 << 28  # of results; a word's scores over a long prompt are 5 MB
+MOST_JOBS = 64
+MOST_EXAMPLES = 8  # whose ablations are kept
+ACTIVE = ("waiting", "running")
+Key = tuple[str, str, str]  # exploration, granularity, what: whose scores, or OUTCOMES
+
+
+@dataclass(frozen=True)
+class Result:
+    """scores float32 (T, S). passes: forward passes that the method takes; reused: how many of them were known before;
+    seconds: what the rest took."""
+
+    scores: np.ndarray
+    name: str
+    passes: float
+    reused: int
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        return self.scores.nbytes
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Random ablations: keep bool (M, S), logit_probs float32 (M, T)."""
+
+    keep: np.ndarray
+    logit_probs: np.ndarray
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        return self.keep.nbytes + self.logit_probs.nbytes
+
+
+@dataclass
+class Job:
+    """state: "waiting", "running", "done", "stopped" or "failed". done, total: ablations, where it makes any."""
+
+    key: Key
+    total: int = 0
+    done: int = 0
+    state: str = "waiting"
+    error: str = ""
+    since: float | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+    def seconds_left(self) -> float | None:
+        if self.since is None or not self.done or not self.total:
+            return None
+        return (time.monotonic() - self.since) / self.done * (self.total - self.done)
+
+
+class Ablations:
+    """Token logit-probabilities of one example's ablations, by what they keep. Used by whoever holds the model."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, np.ndarray] = {}
+        self.seconds = 0.0
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds of one ablation, once some were measured."""
+        return self.seconds / len(self._rows) if self._rows else None
+
+    def measure(
+        self, keep: np.ndarray, run: Callable[[np.ndarray], np.ndarray], job: Job
+    ) -> tuple[np.ndarray, int]:
+        """float32 (M, T) for keep bool (M, S), and how many were known. run: measures those that are not. Raises Cancelled."""
+        marks = [np.packbits(row).tobytes() for row in keep]
+        known = sum(mark in self._rows for mark in marks)
+        fresh = list({mark: i for i, mark in enumerate(marks) if mark not in self._rows}.values())
+        job.total, job.done = len(keep), len(keep) - len(fresh)
+        chunk = CHUNK
+        while fresh:
+            if job.cancel.is_set():
+                raise Cancelled("Stopped.")
+            part, fresh, started = fresh[:chunk], fresh[chunk:], time.monotonic()
+            for i, row in zip(part, run(keep[part]), strict=True):
+                self._rows[marks[i]] = row
+            took = time.monotonic() - started
+            self.seconds += took
+            job.done += len(part)
+            chunk = max(CHUNK, min(2 * chunk, int(BETWEEN * len(part) / max(took, 1e-3))))
+        return np.stack([self._rows[mark] for mark in marks]), known
+
+
+Work = Callable[[Engine, Any, Job], Any]  # engine, model, job -> Result or Outcomes
+
+
+class Board:
+    """Results, newest last, with the jobs that make them."""
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[Key, Any] = OrderedDict()
+        self._jobs: OrderedDict[Key, Job] = OrderedDict()
+        self._ablations: OrderedDict[tuple[str, str], Ablations] = OrderedDict()
+        self._guard = threading.RLock()
+
+    def result(self, key: Key) -> Any:
+        with self._guard:
+            found = self._results.get(key)
+            if found is not None:
+                self._results.move_to_end(key)
+            return found
+
+    def job(self, key: Key) -> Job | None:
+        return self._jobs.get(key)
+
+    def ablations(self, example: str, granularity: str) -> Ablations:
+        with self._guard:
+            found = self._ablations.setdefault((example, granularity), Ablations())
+            self._ablations.move_to_end((example, granularity))
+            while len(self._ablations) > MOST_EXAMPLES:
+                self._ablations.popitem(last=False)
+            return found
+
+    def start(self, engine: Engine, key: Key, work: Work) -> Job:
+        """A job in a thread of its own; the one that runs already, where there is one."""
+        with self._guard:
+            running = self._jobs.get(key)
+            if running is not None and running.active:
+                return running
+            job = self._jobs[key] = Job(key)
+            self._jobs.move_to_end(key)
+            ended = [k for k, other in self._jobs.items() if not other.active]
+            for old in ended[: max(0, len(self._jobs) - MOST_JOBS)]:
+                del self._jobs[old]
+        engine.start()
+        threading.Thread(target=self._run, args=(job, engine, work), name="compare", daemon=True).start()
+        return job
+
+    def _run(self, job: Job, engine: Engine, work: Work) -> None:
+        try:
+            lm = engine.wait(job.cancel)
+            with engine.hold(job.cancel, ticket=job):
+                job.state, job.since = "running", time.monotonic()
+                self._keep(job.key, work(engine, lm, job))
+            job.state = "done"
+        except Cancelled:
+            job.state = "stopped"
+        except At2Error as error:
+            job.error, job.state = str(error), "failed"
+        except Exception as error:
+            log.exception("comparing %s failed", job.key)
+            job.error = f"Something went wrong inside ({type(error).__name__}); the terminal has the details."
+            job.state = "failed"
+
+    def _keep(self, key: Key, result: Any) -> None:
+        with self._guard:
+            self._results[key] = result
+            self._results.move_to_end(key)
+            size = sum(kept.nbytes for kept in self._results.values())
+            while size > MOST_BYTES and len(self._results) > 1:
+                size -= self._results.popitem(last=False)[1].nbytes
+
+
+@st.cache_resource(show_spinner=False)
+def board() -> Board:
+    return Board()

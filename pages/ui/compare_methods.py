@@ -1,0 +1,167 @@
+"""The methods that the Compare page offers, in words, before anything heavy is imported.
+
+`offered`    every way to score that there is for an exploration, by key: the methods, and estimators that fit the model
+`usual`      the keys that the page begins with
+`own_scores` scores that the exploration carries already
+
+Names and descriptions are those of `at2_core.baselines`, which needs torch to import; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from at2_core.card import plain
+from at2_core.catalogue import list_estimators
+from at2_core.errors import At2Error
+from at2_core.estimator import Estimator, check_estimator
+from at2_core.exploration import Exploration
+from pages.ui import session
+from pages.ui.estimator_choice import Choice
+from pages.ui.estimator_choice import usual as usual_estimator
+
+MOST = 4  # methods side by side that a screen of 1280 px still shows legibly
+THETA = "theta-"  # and a fingerprint: the key of an estimator beside the model's usual one
+NEEDS_THETA = ("at2", "best_head", "top_heads")
+READS_ATTENTION = (*NEEDS_THETA, "average", "last_layer")
+ABOUT_AT2 = "Attention of all heads, weighted by one learned coefficient per head."
+WORDS = {
+    "at2": ("AT2", ABOUT_AT2),
+    "average": ("Average attention", "Attention of all heads, all weighted alike."),
+    "best_head": ("Best single head", "Attention of the head with the largest coefficient."),
+    "top_heads": ("Top 16 heads", "Attention of the heads with the largest coefficients, averaged."),
+    "last_layer": ("Last layer", "Attention of the last layer's heads, averaged."),
+    "rollout": ("Attention rollout", "Averaged attention, multiplied through the layers."),
+    "gradient": ("Gradient norm", "How steeply the response's log-probability depends on each token's embedding."),
+    "input_x_gradient": ("Input × gradient", "Each token's embedding times that gradient."),
+    "leave_one_out": ("Leave one out", "What the response loses when this source alone is removed."),
+    **{
+        f"context_cite_{n}": (
+            f"ContextCite {n}",
+            f"A sparse linear model of what happens to the response over {n} random ablations.",
+        )
+        for n in (32, 64, 128, 256)
+    },
+    "bm25": ("BM25", "Words shared with the response, weighted by how rare they are."),
+    "random": ("Random", "Numbers between 0 and 1."),
+}  # fmt: skip
+BY_SENTENCE = ("gradient", "input_x_gradient", *(key for key in WORDS if key.startswith("context_cite_")))
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to score. key: in the address; about: one sentence; estimator: whose theta it weighs heads with, if any.
+
+    identity: what its scores depend on, so that the same scores have one name whatever they are asked by.
+    """
+
+    key: str
+    name: str
+    about: str
+    estimator: Estimator | None = None
+
+    @property
+    def identity(self) -> str:
+        kind = "at2" if self.key.startswith(THETA) else self.key
+        return f"{kind}:{self.estimator.fingerprint}" if self.estimator else kind
+
+    @property
+    def reads_attention(self) -> bool:
+        return self.key in READS_ATTENTION or self.key.startswith(THETA)
+
+    @property
+    def by_sentence(self) -> bool:
+        """Asked once per sentence of the response, whose tokens share the scores."""
+        return self.key in BY_SENTENCE
+
+    @property
+    def removes(self) -> bool:
+        """Whether it works by removing sources, and shares what it measures with others that do."""
+        return self.key == "leave_one_out" or self.key.startswith("context_cite_")
+
+    def passes(self, num_sources: int, num_targets: int) -> int:
+        """Forward passes beyond the generation's own, as `baselines` counts them. num_targets: sentences of the response."""
+        if self.key == "leave_one_out":
+            return num_sources + 1
+        if match := re.fullmatch(r"context_cite_(\d+)", self.key):
+            return int(match[1])
+        if self.key in ("gradient", "input_x_gradient"):
+            return 1 + 2 * max(1, num_targets)
+        return int(self.key == "rollout")
+
+
+def offered(exploration: Exploration, choice: Choice) -> dict[str, Way]:
+    """The methods by key, in their order; those that need an estimator only where there is one."""
+    standard = usual_estimator()
+    if standard is not None and not _fits(standard, exploration):
+        standard = None
+    ways = {
+        key: Way(key, *words, standard if key in NEEDS_THETA else None)
+        for key, words in WORDS.items()
+        if standard is not None or key not in NEEDS_THETA
+    }
+    others = [entry.estimator for entry in list_estimators() if entry.estimator is not None]
+    others += [e for e in (choice.chosen, choice.former) if e is not None]
+    for estimator in others:
+        if (standard is None or estimator.fingerprint != standard.fingerprint) and _fits(
+            estimator, exploration
+        ):
+            key = THETA + estimator.fingerprint
+            ways[key] = Way(key, short_name(estimator) or key, ABOUT_AT2, estimator)
+    return ways
+
+
+def short_name(estimator: Estimator) -> str:
+    """Its name without the model's, which is the same for all that are compared."""
+    whole = plain(estimator.name, 80)
+    short = whole.replace(f" for {plain(estimator.model, 80)}", "", 1)
+    return whole if short in ("", "AT2") else short
+
+
+def _fits(estimator: Estimator, exploration: Exploration) -> bool:
+    """Whether it is of the model that made the exploration; before that is loaded, by its name."""
+    lm = session.engine().lm
+    if lm is None or lm.name != exploration.model:
+        return estimator.model == exploration.model
+    try:
+        check_estimator(estimator, lm)
+    except At2Error:
+        return False
+    return True
+
+
+def usual(ways: dict[str, Way], choice: Choice) -> tuple[str, ...]:
+    """What is compared where nobody said: the chosen estimator if there is one, AT2, average attention, and a cheap third."""
+    chosen = THETA + choice.chosen.fingerprint if choice.chosen else ""
+    wished = [key for key in (chosen, "at2", "average", "bm25", "gradient") if key in ways]
+    return tuple(wished[:3])
+
+
+def own_scores(exploration: Exploration, granularity: str, way: Way) -> np.ndarray | None:
+    """float32 (T, S): what the exploration says by itself, without a model; None where it does not."""
+    key = way.key if way.key == "average" else "at2" if way.identity.startswith("at2:") else ""
+    if key not in exploration.scores:
+        return None
+    if key == "at2" and way.estimator and way.estimator.fingerprint != exploration.estimator_fingerprint:
+        return None
+    return to_sources(exploration.scores[key], exploration, granularity)
+
+
+def to_sources(scores: np.ndarray, exploration: Exploration, granularity: str) -> np.ndarray:
+    """float32 (T, n) summed to (T, S)."""
+    running = np.concatenate(
+        [np.zeros((len(scores), 1)), np.cumsum(scores, axis=1, dtype=np.float64)], axis=1
+    )
+    sources = exploration.sources[granularity]
+    starts, ends = [s.token_start for s in sources], [s.token_end for s in sources]
+    return (running[:, ends] - running[:, starts]).astype(np.float32)
+
+
+def num_targets(exploration: Exploration) -> int:
+    """Sentences of the response that a method is asked for."""
+    starts = np.array([start for start, _ in exploration.response_offsets])
+    said = [(a, b) for a, b in exploration.sentences if exploration.text[a:b].strip()]
+    return sum(bool(((starts >= a) & (starts < b)).any()) for a, b in said)
