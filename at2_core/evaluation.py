@@ -119,6 +119,8 @@ class ExampleAblations:
         self.seconds: dict[bytes, float] = {}  # how long each took
         self.gen = self._generation(max_new_tokens)
         self.sources: list[Source] = cut(self.gen.rendered, granularity)
+        if not self.keep:
+            self._save()  # the response, which takes as long to make as many a method
 
     def measure(self, keep: np.ndarray) -> np.ndarray:
         """Token logit-probabilities float32 (M, T) for keep (M, S); only what is new is run."""
@@ -161,8 +163,12 @@ class ExampleAblations:
             write_arrays(
                 self.path,
                 {
-                    "keep": np.stack([np.frombuffer(row, bool) for row in self.keep]),
-                    "logit_probs": np.stack(list(self.keep.values())),
+                    "keep": np.array([np.frombuffer(row, bool) for row in self.keep]).reshape(
+                        -1, len(self.sources)
+                    ),
+                    "logit_probs": np.array(list(self.keep.values())).reshape(
+                        len(self.keep), self.gen.num_tokens
+                    ),
                     "seconds": np.array([self.seconds.get(row, np.nan) for row in self.keep]),
                     "response_ids": np.array(self.gen.response_ids),
                 },
@@ -191,8 +197,8 @@ class _Sheet:
 
     def keep(self, name: str, method: Method, row: dict[str, Any]) -> None:
         entry = {"method": None if "skipped" in row else name, "row": row}
-        self.fresh |= self.rows.get(self._key(method)) != entry
-        self.rows[self._key(method)] = entry
+        self.fresh |= self.rows.pop(self._key(method), None) != entry
+        self.rows[self._key(method)] = entry  # the last of a name is the one that was asked for last
 
     def save(self, name: str, number: int) -> None:
         if self.run is not None and self.fresh:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import platformdirs
@@ -83,7 +84,11 @@ def asked(run: RunFolder) -> EvaluationRequest | None:
         return None
     try:
         found.pop("format")
-        lists = {key: tuple(found[key]) for key in ("methods", "estimators", "not_learned_in", "top_k")}
+        lists = {
+            key: tuple(found[key])
+            for key in ("methods", "estimators", "not_learned_in", "top_k")
+            if key in found
+        }
         return EvaluationRequest(**{**found, **lists})
     except (TypeError, KeyError):
         raise RunFolderMismatch(
@@ -95,11 +100,15 @@ def read_rows(out_dir: str | Path) -> pd.DataFrame:
     """The rows that a folder holds, in the examples' order; also while another process adds to them."""
     home = RunFolder(out_dir)
     sheets = [found for p in home.folder.glob("rows/*.json") if (found := home.read(f"rows/{p.name}"))]
-    rows = [
-        {"example": sheet["example"], "key": sheet["key"], "method": entry["method"], **entry["row"]}
-        for sheet in sorted(sheets, key=lambda sheet: sheet["number"])
-        for entry in sheet["rows"].values()
-    ]
+    rows = []
+    for sheet in sorted(sheets, key=lambda sheet: sheet["number"]):
+        latest: dict[str | None, dict[str, Any]] = {
+            entry["method"]: entry["row"] for entry in sheet["rows"].values()
+        }
+        rows += [
+            {"example": sheet["example"], "key": sheet["key"], "method": method, **row}
+            for method, row in latest.items()
+        ]
     return pd.DataFrame(rows, columns=None if rows else ["example", "method"])
 
 

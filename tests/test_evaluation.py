@@ -11,6 +11,7 @@ import at2_core as at2
 from at2_core import evaluation
 from at2_core.data import Example
 from at2_core.evaluation import lds, summarize
+from at2_core.evaluation_runs import read_rows
 
 EXAMPLES = [
     Example(
@@ -59,6 +60,29 @@ def test_ablations_are_shared_between_methods_and_calls(tiny_lm, tmp_path, monke
     again = at2.evaluate(tiny_lm, EXAMPLES, methods, **options)
     assert sum(runs) == made, "the second call must find every ablation in the folder"
     pd.testing.assert_frame_equal(first.drop(columns="seconds"), again.drop(columns="seconds"), atol=1e-4)
+
+
+def test_rows_of_a_name_are_those_asked_for_last(tiny_lm, tmp_path):
+    thetas = [np.full((2, 4), 0.1, np.float32), np.eye(2, 4, dtype=np.float32)]
+    made = []
+    for theta in (*thetas, thetas[0]):
+        est = at2.Estimator(theta, "e", tiny_lm.name)
+        frame = at2.evaluate(
+            tiny_lm, EXAMPLES[:1], {"mine": est}, out_dir=tmp_path, num_ablations=6, max_new_tokens=6
+        )
+        made.append(frame["drop_1"][0])
+        rows = read_rows(tmp_path)
+        assert len(rows) == 1
+        assert rows["drop_1"][0] == made[-1]
+    assert made[0] == made[2]
+
+
+def test_without_ablations_the_response_is_kept_all_the_same(tiny_lm, tmp_path, monkeypatch):
+    options = {"out_dir": tmp_path, "num_ablations": 0, "max_new_tokens": 6}
+    first = at2.evaluate(tiny_lm, EXAMPLES[:1], ["bm25"], **options)
+    monkeypatch.setattr(evaluation, "generate", None)
+    again = at2.evaluate(tiny_lm, EXAMPLES[:1], ["bm25", "random"], **options)
+    assert again["tokens"][0] == first["tokens"][0]
 
 
 def test_an_example_that_cannot_be_judged_is_listed_with_its_reason(tiny_lm):

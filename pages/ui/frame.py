@@ -13,6 +13,8 @@ def pages() -> list:
     return [
         st.Page("pages/explore.py", title="Explore", icon=":material/format_ink_highlighter:", default=True),
         st.Page("pages/heads.py", title="Heads", icon=":material/grid_on:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page("pages/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
         st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
         st.Page("pages/estimators.py", title="Estimators", icon=":material/tune:"),
     ]

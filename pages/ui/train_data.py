@@ -1,11 +1,11 @@
-"""The examples of a new run: where they come from, which column holds what, and a look at the first of them."""
+"""The examples of a form: where they come from, which column holds what, and a look at the first of them."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import streamlit as st
@@ -14,8 +14,8 @@ from at2_core import formats
 from at2_core.data import Example, Examples
 from at2_core.errors import At2Error, DataError
 from at2_core.prompts import without_surrogates
-from pages.ui import frame, train_draft
-from pages.ui.train_draft import HUB, PATH, ROLES, UPLOAD, key, value
+from pages.ui import frame
+from pages.ui.train_draft import HUB, PATH, UPLOAD
 from pages.ui.train_reading import Found, likely, look, of_columns, read_as, short
 
 MOST_MB = 200  # and no more than the server takes
@@ -23,22 +23,38 @@ NONE = "none"
 FORMATS = ", ".join(formats.READERS)
 KEPT: dict[str, Any] = {"persist_state": "session"}
 SHOWN = 240  # characters of an example
+HELP = {
+    "answer": "The answer that is known to be true: examples whose response gives it are reported apart.",
+    "truth": "Pairs of document and sentence number, from 0, that support the answer; the documents come as sentences.",
+}
 
 
-def choose_data() -> Found | None:
+class Form(Protocol):
+    """What a page keeps of what is typed. ROLES: of the columns that it lets a person choose."""
+
+    @property
+    def ROLES(self) -> tuple[str, ...]: ...
+    def key(self, field: str) -> str: ...
+    def value(self, field: str) -> Any: ...
+    def uploaded(self) -> Path | None: ...
+    def take(self, name: str, content: bytes) -> None: ...
+    def drop(self) -> None: ...
+
+
+def choose_data(form: Form) -> Found | None:
     """Draw it; return what was found, also where it cannot be used yet, or None before anything was given."""
-    kind = st.segmented_control("Examples", [UPLOAD, PATH, HUB], key=key("kind"), required=True, **KEPT)
-    complaint = st.session_state.pop("train-upload-complaint", "")
+    kind = st.segmented_control("Examples", [UPLOAD, PATH, HUB], key=form.key("kind"), required=True, **KEPT)
+    complaint = st.session_state.pop(form.key("upload-complaint"), "")
     if complaint:
         frame.complain(complaint, "train-upload")
-    source = {UPLOAD: _upload, PATH: _path, HUB: _hub}[kind]()
+    source = {UPLOAD: _upload, PATH: _path, HUB: _hub}[kind](form)
     if not source:
         return None
     with st.spinner("Reading the examples…", show_time=True):
-        found = look(source)
+        found = look(source, form.ROLES)
     above = st.container()  # what is wrong stands before the boxes that mend it
     if found.names or found.guess or of_columns(found.complaint):
-        found = _columns(found)
+        found = _columns(form, found)
     if found.complaint:
         with above:
             frame.complain(without_surrogates(found.complaint), "train-data")
@@ -50,20 +66,20 @@ def choose_data() -> Found | None:
 # ------------------------------------------------------------------------------------------------ where from
 
 
-def _upload() -> str:
-    path = train_draft.uploaded()
+def _upload(form: Form) -> str:
+    path = form.uploaded()
     if path is not None:
         with st.container(horizontal=True, vertical_alignment="center", border=True):
             st.text(f"{path.name}, {_size(path.stat().st_size)}", width="stretch")
-            st.button("Another file", icon=":material/close:", type="tertiary", key="train-drop",
-                      on_click=train_draft.drop)  # fmt: skip
+            st.button("Another file", icon=":material/close:", type="tertiary", key=form.key("drop"),
+                      on_click=form.drop)  # fmt: skip
         return str(path)
-    number = st.session_state.setdefault("train-uploads", 0)
-    upload = f"train-upload-{number}"
+    number = st.session_state.setdefault(form.key("uploads"), 0)
+    upload = form.key(f"upload-{number}")
     most = min(MOST_MB, st.get_option("server.maxUploadSize"))
     st.file_uploader(
         "A file of examples", type=[suffix[1:] for suffix in formats.READERS], max_upload_size=most, key=upload,
-        on_change=_take, args=(upload,), label_visibility="collapsed",
+        on_change=_take, args=(form, upload), label_visibility="collapsed",
     )  # fmt: skip
     st.caption(
         "Each row asks something about a text: a query, and a context or documents. "
@@ -76,29 +92,29 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1000:,.1f} KB"
 
 
-def _take(upload: str) -> None:
+def _take(form: Form, upload: str) -> None:
     file = st.session_state[upload]
     if file is None:
         return
     try:
-        train_draft.take(file.name, file.getvalue())
+        form.take(file.name, file.getvalue())
     except At2Error as error:
-        st.session_state["train-upload-complaint"] = str(error)
-    st.session_state["train-uploads"] += 1
+        st.session_state[form.key("upload-complaint")] = str(error)
+    st.session_state[form.key("uploads")] += 1
 
 
-def _path() -> str:
+def _path(form: Form) -> str:
     path = st.text_input(
-        "Path", key=key("path"), label_visibility="collapsed", **KEPT,
+        "Path", key=form.key("path"), label_visibility="collapsed", **KEPT,
         placeholder=f"a file ({FORMATS}), or a folder of saved explorations",
     )  # fmt: skip
     path = (path or "").strip().replace("\0", "")
     return str(Path(os.path.expanduser(path)).absolute()) if path else ""
 
 
-def _hub() -> str:
+def _hub(form: Form) -> str:
     name = st.text_input(
-        "Data set", key=key("hub"), label_visibility="collapsed", placeholder="owner/name@split", **KEPT,
+        "Data set", key=form.key("hub"), label_visibility="collapsed", placeholder="owner/name@split", **KEPT,
         help="It is downloaded when you have entered it.",
     )  # fmt: skip
     name = (name or "").strip().removeprefix(formats.HUB)
@@ -108,22 +124,23 @@ def _hub() -> str:
 # ------------------------------------------------------------------------------------------------ what it holds
 
 
-def _columns(found: Found) -> Found:
+def _columns(form: Form, found: Found) -> Found:
     """Let the columns be changed; the examples as they are with that."""
     guess = found.guess or likely(found.names)
     names = list(found.names or guess.values())
-    if value("columns-of") != f"{found.source} {names}":
-        st.session_state[key("columns-of")] = f"{found.source} {names}"
-        for role in ROLES:
-            st.session_state[key(f"column-{role}")] = guess.get(role, "")
-    with st.expander("Which column holds what", expanded=found.guess is None, key="train-columns"):
+    if form.value("columns-of") != f"{found.source} {names}":
+        st.session_state[form.key("columns-of")] = f"{found.source} {names}"
+        for role in form.ROLES:
+            st.session_state[form.key(f"column-{role}")] = guess.get(role, "")
+    with st.expander("Which column holds what", expanded=found.guess is None, key=form.key("columns")):
         picked = {}
-        boxes = st.columns(3, gap="small") + st.columns(3, gap="small")
-        for role, box in zip(ROLES, boxes, strict=True):
+        boxes = [box for _ in form.ROLES[::3] for box in st.columns(3, gap="small")]
+        for role, box in zip(form.ROLES, boxes, strict=False):
             picked[role] = box.selectbox(
                 role.capitalize(),
                 names if role == "query" and role in guess else ["", *names],
-                key=key(f"column-{role}"),
+                key=form.key(f"column-{role}"),
+                help=HELP.get(role),
                 format_func=lambda name: without_surrogates(name) or NONE,
                 accept_new_options=not found.names,  # of a data set on the hub at most the guessed ones are known
                 **KEPT,

@@ -37,7 +37,7 @@ def new_run(first: bool) -> None:
         frame.remark(PURPOSE, "train-purpose")
     left, right = st.columns([1.3, 1], gap="medium")
     with left, st.container(gap="small"):
-        found = choose_data()
+        found = choose_data(train_draft)
     with right, st.container(gap="small"):
         model = _model()
         usable = len(found.examples.examples) if found and found.examples and not found.complaint else 0

@@ -39,9 +39,10 @@ _children: dict[str, subprocess.Popen] = {}  # of this server; asked now and the
 _guard = threading.Lock()
 
 
-def start(run: RunFolder) -> bool:
+def start(run: RunFolder, command: str = "learn") -> bool:
     """Begin the run, or go on with it, in a process of its own; False where one works there already.
 
+    command: of `python -m at2_core`, that which the folder was made for.
     Raises At2Error where no process can be started or the folder cannot be written.
     """
     try:
@@ -50,7 +51,7 @@ def start(run: RunFolder) -> bool:
                 return False
             with open(run.folder / OUTPUT, "wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "at2_core", "learn", "--out", str(run.folder.resolve())],
+                    [sys.executable, "-m", "at2_core", command, "--out", str(run.folder.resolve())],
                     cwd=ROOT,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

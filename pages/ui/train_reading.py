@@ -31,8 +31,8 @@ class Found:
     complaint: str = ""
 
 
-def look(source: str) -> Found:
-    """The source's columns and what they are taken for."""
+def look(source: str, roles: tuple[str, ...] = ROLES) -> Found:
+    """The source's columns and what they are taken for. roles: those that a page offers."""
     hub = source.startswith(formats.HUB)
     path = Path(source)
     found = Found(source, _stamp(source), source.removeprefix(formats.HUB) if hub else path.name)
@@ -42,7 +42,7 @@ def look(source: str) -> Found:
         read = read_as(source, found.stamp, ())
     except DataError as error:
         return replace(found, complaint=short(str(error), found))
-    guess = {role: name for role in ROLES if (name := getattr(read.columns, role))}
+    guess = {role: name for role in roles if (name := getattr(read.columns, role))}
     return replace(
         found, names=read.names or names, guess=guess if names or hub else None, examples=read, columns={}
     )

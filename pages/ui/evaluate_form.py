@@ -1,0 +1,240 @@
+"""A new evaluation: its examples, methods and estimators, what will be run, what it would cost, and its start."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import streamlit as st
+
+from at2_core.evaluation_runs import EvaluationRequest
+from at2_core.prompts import without_surrogates
+from at2_core.sources import GRANULARITIES
+from pages.ui import evaluate_runs, frame, session, train_runs
+from pages.ui.evaluate_draft import FORM, MODEL
+from pages.ui.evaluate_estimate import ablations_of, estimate, sources_of
+from pages.ui.evaluate_estimators import choose_estimators, possible, sort_estimators
+from pages.ui.evaluate_methods import ABOUT, NAMES, OF_ESTIMATOR, OFFERED, label
+from pages.ui.evaluate_start import start_evaluation, started
+from pages.ui.train_data import choose_data
+from pages.ui.train_reading import Found
+
+PURPOSE = (
+    "An evaluation measures how true scores are: it removes sources from example texts and compares what happens to the "
+    "response with what each method predicted. Begin with a file of examples."
+)
+USUAL_EXAMPLES = 100
+KEPT: dict[str, Any] = {"persist_state": "session"}
+ELSEWHERE = "Minutes are known before the start for {model} alone, which is loaded here; the evaluation says how long it takes."
+key, value = FORM.key, FORM.value
+
+
+def new_evaluation(first: bool) -> None:
+    """The form. first: nobody has evaluated here yet."""
+    came_of_it = started().get(st.query_params.get("draft", ""))
+    if came_of_it:  # also after a second click, which interrupts what the first one draws
+        evaluate_runs.look_at(came_of_it)
+        FORM.end()
+        st.rerun()
+    draft = FORM.begin()
+    if first:
+        frame.remark(PURPOSE, "evaluate-purpose")
+    left, right = st.columns([1, 1.05], gap="medium")
+    with left, st.container(gap="small"):
+        found = choose_data(FORM)
+        usable = found.examples.examples if found and found.examples and not found.complaint else []
+        true = sum(bool(example.truth) for example in usable)
+        if true:
+            frame.remark(f"{true:,} of them say which sentences support the answer: known truth is measured, too.",
+                         "evaluate-truth")  # fmt: skip
+    with right, st.container(gap="small"):
+        request, rows, why_not = _asked(found, len(usable), true)
+        said = st.container(gap="xsmall")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            # No callback: that would be called with the settings of the run before, without the last edit.
+            start = st.button("Start", type="primary", icon=":material/play_arrow:", key="evaluate-start",
+                              disabled=bool(why_not))  # fmt: skip
+            pressed = st.button("Estimate", key="evaluate-estimate", disabled=bool(why_not),
+                                help="Tries one example with the loaded model, to say how many minutes it takes.")  # fmt: skip
+        if start and not why_not:
+            FORM.keep()  # the address names the draft, by which the evaluation is found
+            start_evaluation(draft, request)
+            st.rerun()
+        complaint = st.session_state.pop("evaluate-complaint", "")
+        if complaint:
+            frame.complain(complaint, "evaluate-start")
+        if why_not and found is not None:
+            with said:
+                frame.complain(why_not, "evaluate-why-not") if usable else st.caption(why_not)
+        elif why_not:
+            st.caption(why_not)
+        else:
+            passes = _what_will_be_run(request, rows, found, said)
+            if request.model == session.MODEL:
+                estimate(request, usable, found.stamp, passes, pressed=pressed)
+            elif pressed:
+                frame.remark(ELSEWHERE.format(model=session.MODEL), "evaluate-estimate")
+            others = evaluate_runs.at_work()
+            if others:
+                frame.remark(others, "evaluate-others")
+    FORM.keep()
+
+
+def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationRequest, int, str]:
+    """What the boxes say; how many rows an example gives; why it cannot be started, as a sentence, or ""."""
+    model = (st.text_input(
+        "Model", key=key(MODEL), **KEPT,
+        help="A name of the catalogue, a model on the hub (owner/name), a folder, or a .gguf file.",
+    ) or "").strip()  # fmt: skip
+    boxes = st.columns(3, gap="small", vertical_alignment="bottom")
+    with boxes[0]:
+        examples = _examples(found, usable)
+    with boxes[1]:
+        ablations = _number("Ablations", "ablations", help="Of each example: how often sources are removed by chance. "
+                            "0 judges by known truth alone.")  # fmt: skip
+    with boxes[2]:
+        new_tokens = _number("New tokens", "new-tokens", help="The model's response has at most so many.")
+    granularity = st.segmented_control(
+        "Sources", GRANULARITIES, key=key("granularity"), required=True, **KEPT
+    )
+    methods = _methods()
+    found_estimators = sort_estimators(model)
+    if model == session.MODEL and not found_estimators.known:
+        session.engine().start()  # whose heads it has is not known otherwise
+    estimators = choose_estimators(found_estimators, key("estimators"))
+    with st.expander("More", key="evaluate-more"):  # what most people leave as it is
+        left, middle, right = st.columns(3, gap="small", vertical_alignment="bottom")
+        with left:
+            min_sources = _number("Fewest sources", "min-sources", help="Examples with fewer are left out.")
+        with middle:
+            prompt_tokens = _number("Most prompt tokens", "prompt-tokens", help="Longer examples are left out. 0: as many as "
+                                    "the model takes.")  # fmt: skip
+        with right:
+            seed = _number("Seed", "seed", help="Of the ablations, and of methods with chance in them.")
+        st.text_input("Name of the evaluation", key=key("name"), max_chars=80, **KEPT)
+        learned = _not_learned_in()
+    path = os.path.abspath(os.path.expanduser(model))
+    request = EvaluationRequest(
+        path if model and os.path.exists(path) else model,
+        found.source if found else "",
+        dict(found.columns or {}) if found else {},
+        examples=examples,
+        min_sources=min_sources,
+        max_prompt_tokens=prompt_tokens or None,
+        methods=tuple(methods),
+        estimators=tuple(estimators),
+        not_learned_in=learned,
+        granularity=granularity,
+        ablations=ablations,
+        max_new_tokens=new_tokens,
+        seed=seed,
+    )
+    rows = len(methods) + (max(1, len(estimators)) - 1) * ("at2" in methods)
+    if not usable:
+        why_not = "Give examples that can be used, then start."
+    elif not model:
+        why_not = "Name a model."
+    elif not methods:
+        why_not = "Choose one method or more."
+    elif not ablations and not true:
+        why_not = "Without ablations there is only known truth to judge by, and these examples have none; ask for ablations."
+    else:
+        why_not = possible(
+            [NAMES[m] for m in methods], found_estimators, estimators, [NAMES[m] for m in OF_ESTIMATOR]
+        )
+    return request, rows, why_not
+
+
+def _examples(found: Found | None, usable: int) -> int:
+    """How many; begins with what is usual whenever other data came, but not for a draft that was opened again."""
+    label = "Number of examples"
+    if found is None or not usable:
+        st.number_input(
+            label, value=None, disabled=True, key="evaluate-no-examples", placeholder="of those given"
+        )
+        return 0
+    before, now = st.session_state.get("evaluate-examples-of"), (found.source, found.stamp)
+    st.session_state["evaluate-examples-of"] = now
+    if not value("examples") or (before is not None and before != now):
+        st.session_state[key("examples")] = min(usable, USUAL_EXAMPLES)
+    elif value("examples") > usable:
+        st.session_state[key("examples")] = usable
+    return _number(label, "examples", most=usable, help="The first so many.")
+
+
+def _number(label: str, field: str, most: int | None = None, help: str | None = None) -> int:
+    """A whole number in its range; what it began with where the box was emptied."""
+    low, high = FORM.ranges[field]
+    found = st.number_input(label, low, most or high, key=key(field), step=1, help=help, **KEPT)
+    return int(found if found is not None else FORM.usual(field))
+
+
+def _methods() -> list[str]:
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.text("Methods", width="content")
+        with st.popover("What each does", type="tertiary", key="evaluate-about-methods"):
+            for method in OFFERED:
+                with st.container(gap=None):
+                    st.text(NAMES[method])
+                    with st.container(key=f"quiet-evaluate-method-{method}"):
+                        st.text(ABOUT[method])
+    chosen = st.multiselect(
+        "Methods", OFFERED, key=key("methods"), format_func=label, label_visibility="collapsed",
+        placeholder="choose one or more", **KEPT,
+    )  # fmt: skip
+    return [method for method in OFFERED if method in chosen]
+
+
+def _not_learned_in() -> tuple[str, ...]:
+    """Training runs whose examples are left out: an estimator must not be judged by what it was learned from."""
+    names = {str(run.folder): run.name for run in train_runs.runs()}
+    st.session_state[key("not-learned-in")] = [f for f in value("not-learned-in") if f in names]
+    if not names:
+        return ()
+    return tuple(st.multiselect(
+        "Leave out what a training run learned from", list(names), key=key("not-learned-in"), format_func=names.__getitem__,
+        placeholder="none", help="And all examples that share a context with it.", **KEPT,
+    ))  # fmt: skip
+
+
+def _what_will_be_run(request: EvaluationRequest, rows: int, found: Found, place: Any) -> float:
+    """Say it; return how many ablations that is in all."""
+    sources = _sources(found, request.granularity)
+    judging, own = ablations_of(request, sources, rows)
+    passes = request.examples * (judging + own)
+    what = []
+    if judging:
+        what = [
+            f"{request.ablations} at random",
+            f"up to {judging - request.ablations} without the highest-scored",
+        ]
+    what += [f"about {own:,.0f} for the methods themselves"] if own else []
+    name = request.model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    said = (
+        f"{name} responds to {_count(request.examples, 'example')} of {without_surrogates(found.title)}, with about "
+        f"{sources:,.0f} sources each; {_count(rows, 'method')} {'is' if rows == 1 else 'are'} judged by "
+        + ("removing sources: " if judging else "known truth alone. ")
+        + (
+            f"about {passes:,.0f} ablations, of each example {', '.join(what)}."
+            if what
+            else "No source is removed."
+        )
+    )
+    with place, st.container(key="evaluate-will-run"):
+        st.text(said)
+    return passes
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _sources_of(source: str, stamp: tuple, columns: tuple, granularity: str, _examples: list) -> float:
+    return sources_of(_examples, granularity)
+
+
+def _sources(found: Found, granularity: str) -> float:
+    assert found.examples is not None
+    columns = tuple(sorted((found.columns or {}).items()))
+    return _sources_of(found.source, found.stamp, columns, granularity, found.examples.examples)

@@ -1,0 +1,178 @@
+"""One evaluation: what was asked for, how far it is, a way to pause it, to go on and to remove it, and what there is so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from at2_core.catalogue import list_estimators
+from at2_core.errors import At2Error
+from at2_core.evaluation_runs import EvaluationRequest, asked
+from at2_core.prompts import without_surrogates
+from at2_core.runs import ACTIVE, Progress, RunFolder
+from pages.ui import evaluate_runs, frame, train_process, train_runs
+from pages.ui.evaluate_examples import examples_table
+from pages.ui.evaluate_export import export
+from pages.ui.evaluate_figures import skipped_of, unhurried
+from pages.ui.evaluate_report import figures
+
+RESUMABLE = ("new", "paused", "interrupted", "failed")
+SENTENCES = {
+    "new": "It has not begun.",
+    "starting": "Starting: reading the examples and loading the model, which is downloaded first if it is new…",
+    "paused": "Paused. All that was measured is kept, and Resume goes on from here.",
+    "interrupted": "Its process ended without a word, as after a crash or a power cut. Nothing that was measured is lost, and "
+    "Resume goes on from here.",
+}
+
+
+def show(run: RunFolder) -> None:
+    """The whole panel; it follows the evaluation while a process works there."""
+    progress = train_process.seen(run)
+    working = progress.state in ACTIVE
+    request = None
+    with st.container(gap="xsmall"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center",
+                          key="train-heading"):  # fmt: skip
+            st.text(run.name, width="content")
+            with st.container(horizontal=True, width="content"):
+                export(run)
+                if not working:
+                    _delete(run)
+        try:
+            request = asked(run)
+        except At2Error as error:
+            frame.complain(str(error), "evaluate-request")
+        if request is not None:
+            with st.container(key="quiet-evaluate-asked"):
+                st.text(asked_in_words(request))
+        st.fragment(_follow, run_every=1.0 if working else None)(run, working)
+    complaint = st.session_state.pop("evaluate-run-complaint", "")
+    if complaint:
+        frame.complain(complaint, "evaluate-run")
+    if not working:
+        _output(run, progress)
+    st.fragment(figures, run_every=2.0 if working else None)(run, working)
+    if request is not None:
+        st.fragment(examples_table, run_every=4.0 if working else None)(run, request, working)
+
+
+def asked_in_words(request: EvaluationRequest) -> str:
+    """What is judged, in one line."""
+    ablations = f"{request.ablations} ablations of each" if request.ablations else "known truth alone"
+    parts = [
+        request.model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],
+        without_surrogates(Path(request.data).name),
+        f"at most {request.examples:,} examples",
+        f"{request.granularity}s as sources",
+        ablations,
+        f"responses of at most {request.max_new_tokens} tokens",
+        f"seed {request.seed}",
+    ]
+    if request.min_sources > 2:
+        parts.append(f"at least {request.min_sources} sources")
+    if request.max_prompt_tokens:
+        parts.append(f"prompts of at most {request.max_prompt_tokens:,} tokens")
+    if request.estimators:
+        names = {entry.fingerprint: entry.name for entry in list_estimators()}
+        parts.append(f"estimators: {', '.join(names.get(f, f) for f in request.estimators)}")
+    if request.not_learned_in:
+        parts.append(f"without what {', '.join(Path(f).name for f in request.not_learned_in)} learned from")
+    return " · ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------ how far it is
+
+
+def _follow(run: RunFolder, was_working: bool) -> None:
+    progress = train_process.seen(run)
+    if (progress.state in ACTIVE) != was_working or not run.folder.exists():
+        st.rerun()
+    stopping = progress.state in ACTIVE and train_process.stopping(run)
+    with st.container(gap="xsmall"):
+        if progress.state == "failed":
+            frame.complain(progress.message or "It failed.", "evaluate-failed")
+        elif progress.state != "done":
+            st.text("Stopping in good order after the work at hand…" if stopping else _sentence(progress))
+            if progress.total:
+                st.progress(min(1.0, progress.done / progress.total))
+        facts = _facts(progress)
+        if facts:
+            with st.container(key="quiet-evaluate-facts"):
+                st.text(facts)
+        _skipped(run, progress.state in ACTIVE)
+        if progress.state in ACTIVE:
+            others = evaluate_runs.at_work(beside=run)
+            if others:
+                frame.remark(others, "evaluate-others")
+        _buttons(run, progress, stopping)
+
+
+def _sentence(progress: Progress) -> str:
+    amount = train_runs.amount(progress)
+    if progress.state != "running":
+        said = SENTENCES.get(progress.state, "")
+        return f"{said} ({amount})" if amount else said
+    return f"Evaluating: {amount}"
+
+
+def _facts(progress: Progress) -> str:
+    facts = []
+    if progress.state == "running" and progress.per_minute:
+        facts.append(f"{progress.per_minute:,.1f} examples per minute")
+    if progress.state == "running" and progress.seconds_left:
+        facts.append(f"about {train_runs.duration(progress.seconds_left)} left")
+    return " · ".join(facts)
+
+
+def _skipped(run: RunFolder, working: bool) -> None:
+    reasons = skipped_of(str(run.folder), unhurried(run, working))
+    if not reasons:
+        return
+    total = sum(reasons.values())
+    frame.remark(f"{total:,} example{'' if total == 1 else 's'} skipped: "
+                 + "; ".join(f"{count:,} × {without_surrogates(reason)}" for reason, count in list(reasons.items())[:4])
+                 + (f"; and {len(reasons) - 4} more reasons." if len(reasons) > 4 else ""), "evaluate-skipped")  # fmt: skip
+
+
+def _buttons(run: RunFolder, progress: Progress, stopping: bool) -> None:
+    if progress.state in ACTIVE:
+        st.button("Pause", icon=":material/pause:", disabled=stopping, on_click=train_process.pause, args=(run,),
+                  key="evaluate-pause", help="All that was measured is kept.")  # fmt: skip
+    elif progress.state in RESUMABLE:
+        label = {"failed": "Try again", "new": "Start"}.get(progress.state, "Resume")
+        if st.button(label, icon=":material/play_arrow:", type="primary", key="evaluate-resume", on_click=_resume,
+                     args=(run,)):  # fmt: skip
+            st.rerun()
+
+
+def _resume(run: RunFolder) -> None:
+    try:
+        if not train_process.start(run, "evaluate"):
+            st.session_state["evaluate-run-complaint"] = "A process works in this evaluation already."
+    except At2Error as error:
+        st.session_state["evaluate-run-complaint"] = str(error)
+
+
+def _output(run: RunFolder, progress: Progress) -> None:
+    said = train_process.last_lines(run)
+    if progress.state == "failed" and said:
+        open_ = progress.message == train_process.DIED
+        with st.expander("The last lines of its output", expanded=open_), st.container(key="train-output"):
+            st.text(said)
+
+
+def _delete(run: RunFolder) -> None:
+    with st.popover("Delete", icon=":material/delete:", type="tertiary", key="evaluate-delete"):
+        st.text(f"This removes {run.folder} with all that was measured. It cannot be undone.")
+        st.button("Delete for good", key="evaluate-delete-for-good", on_click=_removed, args=(run,))
+
+
+def _removed(run: RunFolder) -> None:
+    try:
+        evaluate_runs.delete(run)
+    except At2Error as error:
+        st.session_state["evaluate-run-complaint"] = str(error)
+    else:
+        evaluate_runs.look_at(None)

@@ -1,0 +1,39 @@
+"""The evaluations on this machine, as the Train page has its runs, and who else works here."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from at2_core.evaluation_runs import evaluations_home
+from at2_core.runs import ACTIVE, RunFolder
+from pages.ui import train_process, train_runs
+from pages.ui.train_runs import Shelf
+
+EVALUATIONS = Shelf(
+    "evaluation", "AT2_EVALUATIONS", evaluations_home, ("evaluation.json",), "evaluation", "New evaluation",
+    "No evaluations yet.",
+)  # fmt: skip
+root = partial(train_runs.root, EVALUATIONS)
+evaluations = partial(train_runs.runs, EVALUATIONS)
+named = partial(train_runs.named, shelf=EVALUATIONS)
+asked = partial(train_runs.asked, EVALUATIONS)
+look_at = partial(train_runs.look_at, shelf=EVALUATIONS)
+delete = partial(train_runs.delete, shelf=EVALUATIONS)
+evaluation_list = partial(train_runs.run_list, shelf=EVALUATIONS)
+
+
+def at_work(beside: RunFolder | None = None) -> str:
+    """A sentence where another process of these pages works on this machine; "" where none does."""
+    busy = [
+        f"{noun} {run.name!r}"
+        for noun, found in (("the evaluation", evaluations()), ("the training run", train_runs.runs()))
+        for run in found
+        if (beside is None or run.folder != beside.folder) and train_process.seen(run).state in ACTIVE
+    ]
+    if not busy:
+        return ""
+    others = " and ".join([", ".join(busy[:-1]), busy[-1]] if len(busy) > 1 else busy)
+    verb = "are" if len(busy) > 1 else "is"
+    return (
+        f"{others[0].upper()}{others[1:]} {verb} running too: they share this machine, and each takes longer."
+    )
