@@ -10,6 +10,7 @@ model takes positions from the index instead (ALiBi, sliding windows shorter tha
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from .sources import Source
 BATCH_TOKENS = (
     1024  # tokens of one forward pass on a processor: enough to fill it, so that long prompts run one by one
 )
+CACHED_TOKENS = 8 * 1024  # of all copies of a shared beginning
 PREFIX_SHARE = 0.2  # where sequences run one by one, a shorter prefix is not worth the mask that its cache brings: causal
 # kernels are faster. Batches are padded, so they have a mask anyway.
 LATE_SHARE = (
@@ -175,7 +177,8 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
         if past is not None and prefix < past.get_seq_length():
             past.crop(prefix - past.get_seq_length())  # a negative number: so many are removed
         order = sorted(groups[prefix], key=lambda i: len(kept[i]))
-        for rows in _batches(order, [len(own) - prefix + tail for own in kept]):
+        most = max(1, CACHED_TOKENS // (prefix + 1))  # every row of a batch has a copy of the beginning
+        for rows in _batches(order, [len(own) - prefix + tail for own in kept], most):
             yield rows, _forward(lm, gen, [kept[i] for i in rows], prefix, past)
 
 
@@ -246,10 +249,12 @@ def _position_ids(lm: LanguageModel, ids: Tensor, batch: int) -> dict[str, Tenso
     return {"position_ids": torch.arange(ids.shape[1], device=ids.device)[None].expand(batch, -1)}
 
 
-def _batches(order: list[int], lengths: list[int]) -> Iterator[list[int]]:
+def _batches(order: list[int], lengths: list[int], most: int = sys.maxsize) -> Iterator[list[int]]:
+    """Rows of at most BATCH_TOKENS tokens together, padding included, and of at most `most` sequences."""
     batch: list[int] = []
     for i in order:
-        if batch and (len(batch) + 1) * max(lengths[i], *(lengths[j] for j in batch)) > BATCH_TOKENS:
+        full = batch and (len(batch) + 1) * max(lengths[i], *(lengths[j] for j in batch)) > BATCH_TOKENS
+        if full or len(batch) == most:
             yield batch
             batch = []
         batch.append(i)
@@ -275,10 +280,12 @@ def _run_prefix(lm: LanguageModel, ids: np.ndarray) -> Any:
 
 
 def _repeat(past: Any, batch: int) -> Any:
+    """The cache for a batch of its own: a forward pass adds to what it is given."""
     if past is None:
         return None
     repeated = copy.deepcopy(past)
-    repeated.batch_repeat_interleave(batch)
+    if batch > 1:
+        repeated.batch_repeat_interleave(batch)
     return repeated
 
 

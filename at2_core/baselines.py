@@ -12,6 +12,7 @@ what was measured before.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .ablation import ablate, log_prob, outcome, random_keep
-from .attribution import source_features, sum_to_sources, token_scores
+from .attribution import sum_to_sources, token_scores
 from .errors import At2Error
 from .estimator import Estimator, uniform_estimator
 from .generation import Generation, response_targets
@@ -56,6 +57,7 @@ class Case:
     targets: Sequence[slice]
     measure: Measure
     seed: tuple[int, ...] = (0,)
+    cancel: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,17 @@ class Method:
         targets: Sequence[slice] | None = None,
         measure: Measure | None = None,
         seed: Sequence[int] = (0,),
+        cancel: threading.Event | None = None,
     ) -> Scored:
-        """Scores of the sources for each target; every token of the response is one where none are given."""
+        """Scores of the sources for each target; every token of the response is one where none are given. Raises Cancelled."""
         rows = targets if targets is not None else [slice(t, t + 1) for t in range(gen.num_tokens)]
         if not gen.response_ids or not sources or not rows:
             return Scored(np.zeros((len(rows), len(sources)), np.float32), 0)
 
         def measured(keep: np.ndarray) -> np.ndarray:
-            return ablate(lm, gen, sources, keep)
+            return ablate(lm, gen, sources, keep, cancel=cancel)
 
-        scored = self.run(Case(lm, gen, sources, rows, measure or measured, tuple(seed)))
+        scored = self.run(Case(lm, gen, sources, rows, measure or measured, tuple(seed), cancel))
         return replace(scored, scores=np.asarray(scored.scores, np.float32))
 
 
@@ -101,15 +104,16 @@ def matrix(
     *,
     measure: Measure | None = None,
     seed: Sequence[int] = (0,),
+    cancel: threading.Event | None = None,
 ) -> Scored:
     """Scores (T, S), a row for each response token, as the views take them.
 
-    Of a method that is asked by sentence, the tokens of a sentence share its scores.
+    Of a method that is asked by sentence, the tokens of a sentence share its scores. Raises Cancelled.
     """
     targets = response_targets(gen) if method.by_sentence else []
     if not targets:
-        return method(lm, gen, sources, measure=measure, seed=seed)
-    scored = method(lm, gen, sources, targets=targets, measure=measure, seed=seed)
+        return method(lm, gen, sources, measure=measure, seed=seed, cancel=cancel)
+    scored = method(lm, gen, sources, targets=targets, measure=measure, seed=seed, cancel=cancel)
     out = np.zeros((gen.num_tokens, len(sources)), np.float32)
     for target, row in zip(targets, scored.scores, strict=True):
         out[target] = row
@@ -136,6 +140,13 @@ def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel
             return by_estimator(theta, "at2", "AT2")
         return best_heads(theta, int(match[1] or RETRIEVAL_HEADS) if match else 1)
     raise At2Error(f"There is no method {name!r}; there are {', '.join(METHODS)} and context_cite_COUNT.")
+
+
+def check_method(name: str) -> None:
+    """Raises At2Error where no method has this name."""
+    heads = re.fullmatch(r"at2|best_head|top_heads(_[1-9]\d{0,3})?", name)
+    if not heads:
+        find_method(name)
 
 
 def by_estimator(est: Estimator, key: str, name: str) -> Method:
@@ -219,8 +230,10 @@ def _average(case: Case) -> Scored:
 
 
 def _last_layer(case: Case) -> Scored:
-    features = source_features(case.lm, case.gen, case.sources, case.targets)  # (layers, heads, targets, S)
-    return Scored(features[-1].mean(dim=0).cpu().numpy(), 0)
+    average = uniform_estimator(case.lm)
+    theta = np.zeros_like(average.theta)
+    theta[-1] = 1 / theta.shape[1]
+    return by_estimator(replace(average, theta=theta), "last_layer", "").run(case)
 
 
 def _leave_one_out(case: Case) -> Scored:
@@ -260,14 +273,14 @@ def _random(case: Case) -> Scored:
 
 def _gradient(function: Any) -> Callable[[Case], Scored]:
     def run(case: Case) -> Scored:
-        scores = function(case.lm, case.gen, case.sources, case.targets)
+        scores = function(case.lm, case.gen, case.sources, case.targets, case.cancel)
         return Scored(scores, 1 + 2 * len(case.targets))
 
     return run
 
 
 def _rollout(case: Case) -> Scored:
-    return Scored(rollout(case.lm, case.gen, case.sources, case.targets), 1)
+    return Scored(rollout(case.lm, case.gen, case.sources, case.targets, case.cancel), 1)
 
 
 _SIMPLE = {

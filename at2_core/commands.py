@@ -67,7 +67,7 @@ def stopping() -> Iterator[threading.Event]:
 
 column_options = click.option(
     "--column", "columns", multiple=True, metavar="ROLE=NAME",
-    help="Which column is the query, context, documents, response, id or origin; repeatable.",
+    help="Which column is the query, context, documents, response, id, origin, answer or truth; repeatable.",
 )  # fmt: skip
 
 

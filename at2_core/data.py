@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def _example(record: Any, number: int, columns: Columns) -> Example:
         raise ValueError("the response is not a text")
     identity = _value(record, columns.id)
     return Example(
-        id=str(number if identity is None else identity),
+        id=without_surrogates(str(number if identity is None else identity)),
         task=ContextTask(
             context="" if documents else without_surrogates(str(context)),
             query=without_surrogates(query),
@@ -176,23 +177,36 @@ def _example(record: Any, number: int, columns: Columns) -> Example:
         ),
         response=response or None,
         origin=str(_value(record, columns.origin) or ""),
-        answer=answer
-        if isinstance(answer := _value(record, columns.answer), str) and answer.strip()
-        else None,
+        answer=_answer(_value(record, columns.answer)),
         truth=_truth(documents, _value(record, columns.truth)),
     )
+
+
+def _answer(value: Any) -> str | None:
+    """A text, or a number as one."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return without_surrogates(value) if isinstance(value, str) and value.strip() else None
 
 
 def _truth(documents: list[Any], facts: Any) -> tuple[Fact, ...]:
     """Where the true sentences are, from pairs (document, sentence); nothing where they are not given so."""
     found = []
-    for pair in facts if isinstance(facts, Sequence) and not isinstance(facts, str) else ():
-        match pair:
-            case [int(document), int(number)] if 0 <= document < len(documents) and number >= 0:
+    with contextlib.suppress(ValueError):
+        facts = _listed(facts)
+    for pair in facts if isinstance(facts, list) else ():
+        match _listed(pair) if hasattr(pair, "tolist") else pair:
+            case [int(document), int(number)] if (
+                0 <= document < len(documents)
+                and number >= 0
+                and not (isinstance(document, bool) or isinstance(number, bool))
+            ):
                 record = documents[document]
             case _:
                 continue
-        sentences = record.get("sentences") if isinstance(record, Mapping) and "text" not in record else None
+        sentences = (
+            record.get("sentences") if isinstance(record, Mapping) and record.get("text") is None else None
+        )
         if sentences is not None and number < len(sentences):
             start = len(" ".join([*sentences[:number], ""]))
             found.append((document, start, start + len(sentences[number])))

@@ -45,3 +45,7 @@ class RunFolderMismatch(At2Error):
 
 class Cancelled(At2Error):
     """Somebody asked for the work to stop."""
+
+
+class StorageError(At2Error):
+    """The disk does not give or take a file."""

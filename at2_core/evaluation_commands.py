@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .commands import Bar, column_options, named_columns, read_chosen, stopping
 from .errors import At2Error
 from .evaluation_runs import METHODS, EvaluationRequest, ask, asked
+from .formats import HUB
 from .runs import Pace, RunFolder
 
 if TYPE_CHECKING:
@@ -109,21 +111,28 @@ def evaluate(
     if data is not None:
         request = EvaluationRequest(
             model=model or "smollm2-135m-instruct",
-            data=data,
+            data=data if data.startswith(HUB) else str(Path(data).resolve()),
             columns=named_columns(columns),
             methods=tuple(m.strip() for m in methods.split(",") if m.strip()),
             top_k=_numbers(top_k),
             **chosen,
         )
-    elif before is not None:
-        request = before
-    else:
+        _check(request)
+    elif before is None:
         raise click.UsageError(f"{out} holds no evaluation yet; say what to judge on with --data.")
+    elif given := _given() - {"out"}:
+        raise click.UsageError(
+            f"--{min(given).replace('_', '-')} needs --data; with --out alone the evaluation goes on as it is."
+        )
+    else:
+        request = before
+    found = read_chosen(request.data, request.columns, request.contains)
     bar = Bar()
-    with stopping() as event, run.working(event), run.told():
+    with stopping() as event, run.working(event):
         ask(run, request)
         try:
-            frame, judged = carry_out(run, request, bar, event)
+            with run.told():
+                frame, judged = carry_out(run, request, found, bar, event)
         finally:
             bar.close()
         skipped = frame[frame["method"].isna()]
@@ -141,14 +150,15 @@ def evaluate(
 def carry_out(
     run: RunFolder,
     request: EvaluationRequest,
+    examples: list[Example],
     progress: Callable[[str, int, int], None],
     cancel: threading.Event,
 ) -> tuple[pd.DataFrame, list[Example]]:
-    """Judge what was asked for, telling the folder how far it is; the rows, and the examples that they are about."""
+    """Judge what was asked for, telling the folder how far it is; the rows, and those of the examples that they are about."""
     from .evaluation import evaluate as judge
     from .models import load_model
 
-    found = _not_learned(read_chosen(request.data, request.columns, request.contains), request.not_learned_in)
+    found = _not_learned(examples, request.not_learned_in)
     lm = load_model(request.model, device=request.device, dtype=request.dtype)
     chosen = _fitting(lm, found, request)
     if not chosen:
@@ -214,13 +224,38 @@ def write_tables(frame: pd.DataFrame, run: RunFolder, request: EvaluationRequest
     reference = request.reference if request.reference in set(frame["method"]) else None
     summary = summarize(frame, reference)
     try:
-        frame.to_csv(run.folder / "rows.csv", index=False)
-        summary.to_csv(run.folder / "summary.csv", index=False)
-        run.folder.joinpath("summary.md").write_text(markdown(summary, reference), encoding="utf-8")
+        run.replace("rows.csv", frame.to_csv(index=False))
+        run.replace("summary.csv", summary.to_csv(index=False))
+        run.replace("summary.md", markdown(summary, reference))
         if "lds" in set(summary["measure"]):
             plot(summary, run.folder / "quality.png", Path(request.data).stem)
     except OSError as error:
         raise At2Error(f"{run.folder} cannot be written ({error.strerror}); free some space.") from error
+
+
+def _given() -> set[str]:
+    """Names of the options that were typed."""
+    context = click.get_current_context()
+    return {
+        name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+
+
+def _check(request: EvaluationRequest) -> None:
+    """What can be known to be wrong before anything is written. Raises At2Error, or click's own."""
+    from .baselines import check_method
+
+    if not request.methods:
+        raise At2Error("No method was named; give one or more, for instance --methods at2,average.")
+    for name in request.methods:
+        check_method(name)
+    names = {*request.methods, *(f"at2 {name}" for name in request.estimators)}
+    if _given() & {"reference"} and request.reference not in names and len(request.estimators) < 2:
+        raise click.BadParameter(f"{request.reference!r} is none of the methods.", param_hint="--reference")
+    if request.ablations == 1:
+        raise click.BadParameter(
+            "one ablation has no correlation; take 0, or 4 and more.", param_hint="--ablations"
+        )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -254,11 +289,12 @@ def _fitting(lm: LanguageModel, examples: list[Example], request: EvaluationRequ
     return chosen
 
 
-def _not_learned(examples: list[Example], runs: Sequence[str]) -> list[Example]:
-    keys = {key for folder in runs for key in RunFolder(folder).keys()}  # noqa: SIM118  (not a mapping)
-    if runs and not keys:
-        raise At2Error(
-            f"{', '.join(map(str, runs))} holds no collected examples; give the folder of a training run."
-        )
-    learned = {example.group for example in examples if example.key in keys}
+def _not_learned(examples: list[Example], runs: Sequence[str | Path]) -> list[Example]:
+    learned: set[str] = set()
+    for folder in runs:
+        groups, keys = RunFolder(folder).groups(), set(RunFolder(folder).keys())
+        groups |= {example.group for example in examples if example.key in keys}
+        if not groups:
+            raise At2Error(f"{folder} holds no collected examples; give the folder of a training run.")
+        learned |= groups
     return [example for example in examples if example.group not in learned]

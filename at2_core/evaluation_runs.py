@@ -21,17 +21,9 @@ import platformdirs
 from .errors import RunFolderMismatch
 from .runs import FORMAT, RunFolder, find_runs
 
-METHODS = (
-    "at2",
-    "average",
-    "top_heads",
-    "rollout",
-    "gradient",
-    "leave_one_out",
-    "context_cite_32",
-    "bm25",
-    "random",
-)
+# Without those that take longer than the ablations that judge them.
+METHODS = ("at2", "average", "top_heads", "last_layer", "rollout", "gradient", "bm25", "random")
+SHOWN = "shown.json"  # which examples and methods were asked for last
 MEASURED = ("model", "data", "columns", "contains", "granularity", "max_new_tokens", "ablations", "seed")
 
 
@@ -66,9 +58,14 @@ class EvaluationRequest:
 
 
 def ask(run: RunFolder, request: EvaluationRequest) -> None:
-    """Write down what is to be judged. Raises RunFolderMismatch where the folder holds rows of other data or settings."""
+    """Write down what is to be judged. Raises RunFolderMismatch where the folder holds rows of other data or settings, or is a
+    training run's."""
+    if any(run.folder.joinpath(name).exists() for name in ("request.json", "run.json")):
+        raise RunFolderMismatch(
+            f"{run.folder} holds a training run; choose another folder for the evaluation."
+        )
     before = asked(run)
-    for key in MEASURED if before else ():
+    for key in MEASURED if before and any(run.folder.glob("rows/*.json")) else ():
         old, new = getattr(before, key), getattr(request, key)
         if old != new:
             raise RunFolderMismatch(
@@ -84,7 +81,7 @@ def asked(run: RunFolder) -> EvaluationRequest | None:
         return None
     try:
         found.pop("format")
-        lists = {
+        lists: dict[str, Any] = {
             key: tuple(found[key])
             for key in ("methods", "estimators", "not_learned_in", "top_k")
             if key in found
@@ -97,18 +94,19 @@ def asked(run: RunFolder) -> EvaluationRequest | None:
 
 
 def read_rows(out_dir: str | Path) -> pd.DataFrame:
-    """The rows that a folder holds, in the examples' order; also while another process adds to them."""
+    """The rows that were asked for last, as far as they are there, in the examples' order; also while a process works on."""
     home = RunFolder(out_dir)
-    sheets = [found for p in home.folder.glob("rows/*.json") if (found := home.read(f"rows/{p.name}"))]
-    rows = []
-    for sheet in sorted(sheets, key=lambda sheet: sheet["number"]):
-        latest: dict[str | None, dict[str, Any]] = {
-            entry["method"]: entry["row"] for entry in sheet["rows"].values()
-        }
-        rows += [
-            {"example": sheet["example"], "key": sheet["key"], "method": method, **row}
-            for method, row in latest.items()
-        ]
+    shown = home.read(SHOWN) or {}
+    rows: list[dict[str, Any]] = []
+    for name in shown.get("sheets", []):
+        sheet = home.read(name)
+        if sheet is None:
+            continue
+        for method in shown["methods"]:
+            row = sheet["rows"].get(sheet["shown"].get(method))
+            if row is not None:
+                about = {key: sheet[key] for key in ("example", "key", "group")}
+                rows.append({**about, "method": None if "skipped" in row else method, **row})
     return pd.DataFrame(rows, columns=None if rows else ["example", "method"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import At2Error
+from .errors import StorageError
 
 PATIENCE_TIMES = 40  # of 50 ms
 
@@ -19,7 +20,7 @@ PATIENCE_TIMES = 40  # of 50 ms
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of an `.npz` file; None where there is none. A damaged one is removed, so that it is made again.
 
-    Raises At2Error where the disk does not give the file: that says nothing about what is in it.
+    Raises StorageError where the disk does not give the file: that says nothing about what is in it.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -30,14 +31,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
         path.unlink(missing_ok=True)
         return None
     except OSError as error:
-        raise At2Error(
+        raise StorageError(
             f"{path} cannot be read ({error.strerror}); mend the disk, or start again later."
         ) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """An `.npz` file, whole or not at all. Raises OSError."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
+    part = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}.part.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(part, "wb") as file:

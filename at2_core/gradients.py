@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,29 +14,43 @@ import torch
 from torch import Tensor
 
 from .attribution import sum_to_sources
+from .errors import Cancelled
 from .generation import Generation, last_logits
 from .models import LanguageModel
 from .sources import Source
 
 
 def gradient_norm(
-    lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]
+    lm: LanguageModel,
+    gen: Generation,
+    sources: Sequence[Source],
+    targets: Sequence[slice],
+    cancel: threading.Event | None = None,
 ) -> np.ndarray:
     """float32 (targets, S): the L1 norm of the gradient of each target's log-probability over each source's embeddings."""
-    gradients, _ = _gradients(lm, gen, targets)
+    gradients, _ = _gradients(lm, gen, targets, cancel)
     return sum_to_sources(gradients.abs().sum(dim=-1).cpu().numpy(), sources)
 
 
 def input_x_gradient(
-    lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]
+    lm: LanguageModel,
+    gen: Generation,
+    sources: Sequence[Source],
+    targets: Sequence[slice],
+    cancel: threading.Event | None = None,
 ) -> np.ndarray:
     """float32 (targets, S): embedding times gradient of each target's log-probability, summed over each source's tokens."""
-    gradients, embedded = _gradients(lm, gen, targets)
+    gradients, embedded = _gradients(lm, gen, targets, cancel)
     return sum_to_sources((gradients * embedded).sum(dim=-1).cpu().numpy(), sources)
 
 
-def _gradients(lm: LanguageModel, gen: Generation, targets: Sequence[slice]) -> tuple[Tensor, Tensor]:
-    """Gradients float32 (targets, n, width) with respect to the prompt's embeddings, and these (n, width)."""
+def _gradients(
+    lm: LanguageModel, gen: Generation, targets: Sequence[slice], cancel: threading.Event | None
+) -> tuple[Tensor, Tensor]:
+    """Gradients float32 (targets, n, width) with respect to the prompt's embeddings, and these (n, width). Raises Cancelled.
+
+    The activations of every layer are held meanwhile, about 30 kB a token and layer in the default model.
+    """
     n, count = len(gen.rendered.ids), gen.num_tokens
     with torch.inference_mode(False), torch.enable_grad():
         ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)
@@ -47,6 +62,8 @@ def _gradients(lm: LanguageModel, gen: Generation, targets: Sequence[slice]) -> 
         log_probs = torch.log_softmax(logits.float(), dim=-1).gather(1, chosen)[:, 0]
         rows = []
         for number, target in enumerate(targets):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("The gradients were stopped.")
             (gradient,) = torch.autograd.grad(
                 log_probs[target].sum(), embedded, retain_graph=number + 1 < len(targets)
             )

@@ -49,7 +49,7 @@ def without_top(order: np.ndarray, k: int) -> np.ndarray:
 
 def true_sources(gen: Generation, sources: Sequence[Source], example: Example) -> np.ndarray:
     """bool (S,): sources that share half of their own characters, or half of a fact's, with what is known to be true."""
-    starts = {part.document: part.start for part in gen.parts if part.kind == "context"}
+    starts = {part.document or 0: part.start for part in gen.parts if part.kind == "context"}
     true = np.zeros(len(sources), bool)
     for document, start, end in example.truth:
         begin = starts.get(document)
@@ -102,35 +102,40 @@ def measures_of(frame: pd.DataFrame) -> list[str]:
     return [c for c in frame.columns if c == "lds" or c.startswith("drop_") or c.startswith(TRUTH)]
 
 
+COLUMNS = ("measure", "answer", "method", "examples", "mean", "low", "high")
+
+
 def summarize(
     frame: pd.DataFrame, reference: str | None = None, *, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """A row per method and measure: mean, 95 % bootstrap interval over examples (low, high), and their number.
 
-    Known truth supports one answer, so its measures stand apart for examples with that answer ("supported"), and for all
-    others ("other"). With a reference method also the mean paired difference to it and that difference's interval. Beside
-    each: mean forward passes and seconds.
+    Examples that share a context ("group") are resampled together: they are no independent witnesses. Below two examples there
+    is no interval. Known truth supports one answer, so its measures stand apart for examples with that answer ("supported") and
+    with another one ("other"). With a reference method also the mean paired difference to it and that difference's interval.
+    Beside each: mean forward passes and seconds.
     """
     judged = frame[frame["method"].notna()]
+    groups = judged.groupby("example")["group"].first() if "group" in judged else None
     out = []
     for measure, answer, rows in _groups(judged):
         table = rows.pivot(index="example", columns="method", values=measure).astype(float)
         for method in judged["method"].unique():
-            values = table[method].dropna().to_numpy() if method in table else np.empty(0)
+            values = table[method].dropna() if method in table else pd.Series(dtype=float)
             row: dict[str, object] = {
                 "measure": measure,
                 "answer": answer,
                 "method": method,
                 "examples": len(values),
             }
-            row |= _interval(values, "", resamples, seed)
+            row |= _interval(values, groups, "", resamples, seed)
             if reference is not None and method != reference and {method, reference} <= set(table):
-                paired = (table[method] - table[reference]).dropna().to_numpy()
-                row |= _interval(paired, "difference_", resamples, seed)
+                paired = (table[method] - table[reference]).dropna()
+                row |= _interval(paired, groups, "difference_", resamples, seed)
             own = judged[judged["method"] == method]
             row |= {cost: float(own[cost].mean()) for cost in ("passes", "seconds") if cost in own}
             out.append(row)
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, columns=None if out else [*COLUMNS, "passes", "seconds"])
 
 
 def _groups(judged: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
@@ -140,25 +145,34 @@ def _groups(judged: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         if judged[measure].notna().sum() == 0:
             continue
         if measure.startswith(TRUTH):
-            right = judged["supported"] == True  # noqa: E712  (missing is neither)
-            groups += [
-                (measure, name, judged[part])
-                for name, part in (("supported", right), ("other", ~right))
-                if judged.loc[part, measure].notna().any()
-            ]
+            answers = judged["supported"] if "supported" in judged else pd.Series(None, index=judged.index)
+            for name, wanted in (("supported", True), ("other", False)):  # missing is neither
+                part = judged[[answer is wanted or answer == wanted for answer in answers]]
+                if part[measure].notna().any():
+                    groups.append((measure, name, part))
         else:
             groups.append((measure, "", judged))
     return groups
 
 
-def _interval(values: np.ndarray, prefix: str, resamples: int, seed: int) -> dict[str, float]:
-    if len(values) == 0:
-        return {f"{prefix}mean": float("nan"), f"{prefix}low": float("nan"), f"{prefix}high": float("nan")}
-    mean = float(values.mean())
-    if len(values) < 2 or np.ptp(values) == 0:
-        return {f"{prefix}mean": mean, f"{prefix}low": mean, f"{prefix}high": mean}
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed)
-    )
-    low, high = result.confidence_interval
+def _interval(
+    values: pd.Series, groups: pd.Series | None, prefix: str, resamples: int, seed: int
+) -> dict[str, float]:
+    mean = float(values.mean()) if len(values) else float("nan")
+    keys = values.index if groups is None else groups.reindex(values.index).to_numpy()
+    clusters = values.groupby(keys).agg(["sum", "count"]).to_numpy()
+    if len(clusters) < 2:
+        low = high = float("nan")
+    elif np.ptp(values) == 0:
+        low = high = mean
+    else:
+        low, high = stats.bootstrap(
+            (clusters[:, 0], clusters[:, 1]),
+            lambda sums, counts, axis=-1: sums.sum(axis=axis) / counts.sum(axis=axis),
+            paired=True,
+            vectorized=True,
+            n_resamples=resamples,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return {f"{prefix}mean": mean, f"{prefix}low": float(low), f"{prefix}high": float(high)}

@@ -30,7 +30,13 @@ def markdown(summary: pd.DataFrame, reference: str | None = None) -> str:
     titles = [title(*group) for group in groups]
     methods = list(dict.fromkeys(summary["method"]))
     cells = {(row["method"], row["measure"], row["answer"]): row for _, row in summary.iterrows()}
-    best = {group: max(cells[m, *group]["mean"] for m in methods if (m, *group) in cells) for group in groups}
+    best = {
+        group: max(
+            (x for m in methods if (m, *group) in cells and (x := cells[m, *group]["mean"]) == x),
+            default=None,
+        )
+        for group in groups
+    }
     lines = _header(["method", *titles, "passes", "seconds"])
     counts = [max(cells[m, *group]["examples"] for m in methods if (m, *group) in cells) for group in groups]
     lines.append(_line(["examples", *map(str, counts), "", ""]))
@@ -57,13 +63,15 @@ def _header(cells: list[str]) -> list[str]:
 
 def _line(cells: Iterable[object]) -> str:
     """A name may hold the table's own sign."""
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _interval(row: pd.Series | None, prefix: str, sign: str) -> str:
     if row is None or pd.isna(row[f"{prefix}mean"]):
         return "–"
     mean, low, high = (float(row[f"{prefix}{name}"]) for name in ("mean", "low", "high"))
+    if pd.isna(low):
+        return f"{mean:{sign}.2f}"
     return f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
@@ -79,11 +87,13 @@ def plot(summary: pd.DataFrame, path: str | Path, heading: str = "", measure: st
     for number, (_, row) in enumerate(rows.sort_values("mean").iterrows()):
         ours = str(row["method"]).lower().startswith("at2")
         colour = "#1f5fbf" if ours else "#6b7280"
-        spread = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        spread = (
+            [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if row["low"] == row["low"] else None
+        )
         axes.errorbar(row["passes"], row["mean"], yerr=spread, fmt="o", ms=6 if ours else 4.5, color=colour,
                       elinewidth=1, capsize=2, zorder=3 if ours else 2)  # fmt: skip
         left = row["passes"] == 0 and number % 2
-        axes.annotate(str(row["method"]), (row["passes"], row["mean"]), xytext=(-7 if left else 7, 0),
+        axes.annotate(str(row["method"]), parse_math=False, xy= (row["passes"], row["mean"]), xytext=(-7 if left else 7, 0),
                       textcoords="offset points", va="center", ha="right" if left else "left", fontsize=8,
                       color=colour)  # fmt: skip
     axes.set_xscale("symlog", linthresh=1)
@@ -91,7 +101,7 @@ def plot(summary: pd.DataFrame, path: str | Path, heading: str = "", measure: st
     axes.set_xlabel("forward passes beyond the generation's own")
     axes.set_ylabel(f"{title(measure)}, mean with 95 % interval")
     if heading:
-        axes.set_title(heading, fontsize=10, loc="left")
+        axes.set_title(heading, fontsize=10, loc="left", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", lw=0.5, alpha=0.4)
     figure.savefig(path, dpi=160)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .attention import blocks, reading, weights
 from .attribution import sum_to_sources
+from .errors import Cancelled
 from .generation import Generation, last_logits
 from .models import LanguageModel
 from .sources import Source
@@ -17,12 +19,16 @@ from .sources import Source
 
 @torch.inference_mode()
 def rollout(
-    lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]
+    lm: LanguageModel,
+    gen: Generation,
+    sources: Sequence[Source],
+    targets: Sequence[slice],
+    cancel: threading.Event | None = None,
 ) -> np.ndarray:
     """float32 (targets, S): the target rows of the product over layers of (W + I) / 2, summed over each source's tokens.
 
-    W: attention averaged over heads, rows summing to one. Only the response's rows are carried down through the layers, so
-    nothing larger than one block of rows of one layer is held. One forward pass.
+    W: attention averaged over heads, rows summing to one. Only the response's rows are carried down through the layers, so of
+    W no more than one block of rows is held; the queries and keys of all rows are. One forward pass. Raises Cancelled.
     """
     n, count = len(gen.rendered.ids), gen.num_tokens
     ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)
@@ -33,6 +39,8 @@ def rollout(
     carried = torch.zeros(count, ids.shape[1], dtype=torch.float32, device=device)
     carried[torch.arange(count), n - 1 + torch.arange(count)] = 1
     for layer in reversed(trace.layers):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("The rollout was stopped.")
         mixed = torch.zeros_like(carried)
         for rows in blocks(layer):
             mean = weights(layer, trace.first_row, rows).mean(dim=0)  # (rows, tokens)

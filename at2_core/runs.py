@@ -22,6 +22,7 @@ import re
 import stat
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -312,6 +313,17 @@ class RunFolder:
         """Keys of all collected examples, sorted."""
         return sorted(p.stem for p in self.folder.glob("examples/*.npz") if ".part" not in p.name)
 
+    def groups(self) -> set[str]:
+        """Groups (contexts) of all collected examples."""
+        found = set()
+        for key in self.keys():
+            with (
+                contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
+                np.load(self.folder / "examples" / f"{key}.npz", allow_pickle=False) as arrays,
+            ):
+                found.add(str(arrays["group"]))
+        return found
+
     def reasons(self) -> dict[str, int]:
         """Skipped examples by reason."""
         found = (p.read_text(encoding="utf-8") for p in self.folder.glob("examples/*.skipped"))
@@ -336,6 +348,10 @@ class RunFolder:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         self._replace(self.folder / name, json.dumps(content, indent=1).encode())
+
+    def replace(self, name: str, text: str) -> None:
+        """A text file of the folder, whole or not at all."""
+        self._replace(self.folder / name, text.encode("utf-8", "replace"))
 
     def _replace(self, path: Path, content: bytes) -> None:
         """A reader, or the next start after a crash, sees the old file or the new one, never half."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import stats
 from transformers import DynamicCache
 
 from .ablation import BATCH_TOKENS, ablate, can_drop, kept_tokens, log_prob, outcome, random_keep
@@ -25,6 +26,7 @@ from .models import LanguageModel
 from .sources import Source
 
 RANDOM_DRAWS = 5
+SHUFFLES = 500
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,17 @@ class Check:
 
     lds: Spearman correlation of predicted and outcomes, nan where either is constant. predicted (M,): sums of the kept sources'
     scores. outcomes (M,): logit of the target's probability. nats_per_score: slope of the target's log-probability over
-    predicted, so that a score can be read as a drop; 0 where there is none.
+    predicted, so that a score can be read as a drop; 0 where there is none. chance, chance_high: mean and 95 % quantile of the
+    LDS of the same scores, shuffled over the sources; positive scores predict something wherever they stand, since every
+    source that stays helps. nan where lds is.
     """
 
     lds: float
     predicted: np.ndarray
     outcomes: np.ndarray
     nats_per_score: float
+    chance: float = float("nan")
+    chance_high: float = float("nan")
 
 
 def remove_top(
@@ -139,7 +145,24 @@ def judged(scores: np.ndarray, keep: np.ndarray, logit_probs: np.ndarray) -> Che
     outcomes = outcome(logit_probs)
     spread = float(np.var(predicted))
     slope = float(np.cov(predicted, log_prob(logit_probs), bias=True)[0, 1]) / spread if spread > 0 else 0.0
-    return Check(lds(np.asarray(scores), keep, outcomes), predicted, outcomes, max(0.0, slope))
+    correlation = lds(np.asarray(scores), keep, outcomes)
+    mean = high = float("nan")
+    if not np.isnan(correlation):
+        shuffled = _by_chance(np.asarray(scores, np.float64), keep, outcomes)
+        mean, high = float(np.mean(shuffled)), float(np.quantile(shuffled, 0.95))
+    return Check(correlation, predicted, outcomes, max(0.0, slope), mean, high)
+
+
+def _by_chance(scores: np.ndarray, keep: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """LDS of the scores in other orders: (at most SHUFFLES,)."""
+    rng = np.random.default_rng(0)
+    orders = rng.permuted(np.tile(scores, (SHUFFLES, 1)), axis=1)
+    predicted = stats.rankdata(keep.astype(np.float64) @ orders.T, axis=0)  # (M, SHUFFLES)
+    ranks = stats.rankdata(outcomes)
+    predicted -= predicted.mean(axis=0)
+    ranks -= ranks.mean()
+    spread = np.sqrt((predicted**2).sum(axis=0) * (ranks**2).sum())
+    return (predicted.T @ ranks)[spread > 0] / spread[spread > 0]
 
 
 @torch.inference_mode()
@@ -155,9 +178,10 @@ def answer_without(
 ) -> str:
     """The likeliest response while the sources that keep (S,) drops are hidden, and all others stay at their positions.
 
-    on_token gets the text so far. Raises Cancelled.
+    on_token gets the text so far. It is cut where the model's window ends. Raises Cancelled.
     """
     n = len(gen.rendered.ids)
+    max_new_tokens = min(max_new_tokens, lm.max_length - n)
     kept = torch.from_numpy(kept_tokens(n, sources, np.asarray(keep, bool))).to(lm.device)
     ids = torch.tensor([gen.rendered.ids], device=lm.device)
     dropping = can_drop(lm, n + max_new_tokens)

@@ -92,11 +92,15 @@ def test_an_estimate_comes_before_the_work(command, tmp_path):
         (["evaluate", "--data", "DATA", "--contains", "zzz", "--out", "NEW"], 1, "no usable example"),
         (["evaluate", "--data", "DATA", "--top-k", "1,x", "--out", "NEW"], 2, "--top-k"),
         (
-            ["evaluate", "--data", "DATA", "--methods", ",", "--min-sources", "99", "--out", "NEW"],
+            ["evaluate", "--data", "DATA", "--methods", ",", "--out", "NEW"],
             1,
-            "No example is left",
+            "No method was named",
         ),
         (["evaluate", "--out", "NEW"], 2, "--data"),
+        (["evaluate", "--data", "DATA", "--methods", "zzz", "--out", "NEW"], 1, "There is no method 'zzz'"),
+        (["evaluate", "--data", "DATA", "--reference", "zzz", "--out", "NEW"], 2, "none of the methods"),
+        (["evaluate", "--data", "DATA", "--ablations", "1", "--out", "NEW"], 2, "one ablation"),
+        (["evaluate", "--data", "DATA", "--out", "RUN", "--methods", "bm25"], 1, "holds a training run"),
         (["fit", "EMPTY"], 1, "nothing can be learned"),
         (["runs", "--stop", "EMPTY"], 1, "Nobody is working"),
     ],
@@ -189,6 +193,10 @@ def test_an_evaluation_goes_on_from_its_folder_alone_and_writes_its_tables(tiny_
     assert pd.read_csv(tmp_path / "o" / "rows.csv").equals(rows), "finished rows are read, not measured again"
     other = shell(*asked, "--seed", "2")
     assert "with seed 1, not 2" in str(other.exception)
+    assert RunFolder(tmp_path / "o").progress().state == "done", "what was refused changes nothing"
+    assert "--seed needs --data" in shell("evaluate", "--out", tmp_path / "o", "--seed", "2").output
+    few = shell(*asked, "--min-sources", "99")
+    assert "No example is left" in str(few.exception)
 
 
 def test_what_was_learned_from_is_left_out(tmp_path):
@@ -197,7 +205,7 @@ def test_what_was_learned_from_is_left_out(tmp_path):
 
     examples = [example(0, "one"), example(1, "one"), example(2, "two")]
     run = RunFolder(tmp_path / "run")
-    run.keep(examples[0].key, {"outcomes": np.zeros(1)})
+    run.keep("0" * 16, {"outcomes": np.zeros(1), "group": np.array(examples[0].group)})
     assert [e.id for e in _not_learned(examples, [run.folder])] == ["2"], (
         "examples that share its context go with it"
     )

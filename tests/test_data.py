@@ -219,3 +219,36 @@ def test_no_column_can_be_asked_for(tmp_path):
     assert found.names == ("query", "context", "response", "source")
     with pytest.raises(at2.DataError, match="known to hold a query"):
         read_data(own, {"query": ""})
+
+
+DOCUMENTS = [
+    {"title": "A", "sentences": ["One.", "Two."]},
+    {"title": "B", "text": None, "sentences": ["Three."]},
+]
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ([[0, 1], [1, 0]], ["Two.", "Three."]),
+        ("[[1, 0]]", ["Three."]),
+        ([[True, False], [0, 9], [7, 0], ["B", 0], [0, -1], "x", None, [0]], []),
+        ({"title": ["A"], "sent_id": [0]}, []),
+        ("nonsense", []),
+        (None, []),
+    ],
+)
+def test_true_sentences_are_spans_of_their_documents(tmp_path, facts, found):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"query": "Q?", "documents": DOCUMENTS, "supporting_facts": facts}))
+    (example,) = read_data(path).examples
+    assert [example.task.documents[d].text[a:b] for d, a, b in example.truth] == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"), [(1969, "1969"), (" ", None), (True, None), (["a"], None), ("x\ud800", "x\ufffd")]
+)
+def test_an_answer_is_a_text_or_a_number(tmp_path, answer, read):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"query": "Q?", "context": "One.", "answer": answer}))
+    assert read_data(path).examples[0].answer == read

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 import at2_core as at2
-from at2_core import evaluation
+from at2_core import example_ablations
+from at2_core.baselines import Method, find_method
 from at2_core.data import Example
 from at2_core.evaluation import lds, summarize
 from at2_core.evaluation_runs import read_rows
@@ -51,8 +55,8 @@ def test_a_drop_is_what_removing_the_best_sources_costs(tiny_lm):
 
 def test_ablations_are_shared_between_methods_and_calls(tiny_lm, tmp_path, monkeypatch):
     runs = []
-    real = evaluation.ablate
-    monkeypatch.setattr(evaluation, "ablate", lambda *a, **k: runs.append(len(a[3])) or real(*a, **k))
+    real = example_ablations.ablate
+    monkeypatch.setattr(example_ablations, "ablate", lambda *a, **k: runs.append(len(a[3])) or real(*a, **k))
     methods = {"average": at2.uniform_estimator(tiny_lm), "random": None}
     options = {"out_dir": tmp_path, "num_ablations": 8, "ks": (1,), "max_new_tokens": 8}
     first = at2.evaluate(tiny_lm, EXAMPLES, methods, **options)
@@ -62,26 +66,78 @@ def test_ablations_are_shared_between_methods_and_calls(tiny_lm, tmp_path, monke
     pd.testing.assert_frame_equal(first.drop(columns="seconds"), again.drop(columns="seconds"), atol=1e-4)
 
 
-def test_rows_of_a_name_are_those_asked_for_last(tiny_lm, tmp_path):
-    thetas = [np.full((2, 4), 0.1, np.float32), np.eye(2, 4, dtype=np.float32)]
-    made = []
-    for theta in (*thetas, thetas[0]):
-        est = at2.Estimator(theta, "e", tiny_lm.name)
-        frame = at2.evaluate(
-            tiny_lm, EXAMPLES[:1], {"mine": est}, out_dir=tmp_path, num_ablations=6, max_new_tokens=6
-        )
-        made.append(frame["drop_1"][0])
-        rows = read_rows(tmp_path)
-        assert len(rows) == 1
-        assert rows["drop_1"][0] == made[-1]
-    assert made[0] == made[2]
+def test_rows_are_those_that_were_asked_for_last(tiny_lm, tmp_path):
+    theta = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
+    signs = {sign: {"mine": at2.Estimator(sign * theta, "e", tiny_lm.name)} for sign in (1, -1)}
+    options = {"out_dir": tmp_path, "num_ablations": 6, "max_new_tokens": 6}
+    drops = []
+    for sign in (1, -1, 1):
+        frame = at2.evaluate(tiny_lm, EXAMPLES[:1], signs[sign], **options)
+        drops.append(frame["drop_1"][0])
+        pd.testing.assert_frame_equal(read_rows(tmp_path), frame)
+    assert drops[0] == drops[2] != drops[1]
+    at2.evaluate(tiny_lm, EXAMPLES, ["bm25", "random"], **options)
+    frame = at2.evaluate(tiny_lm, EXAMPLES[1:2], ["random"], **options)
+    assert read_rows(tmp_path)["example"].tolist() == frame["example"].tolist() == ["e1"]
+
+
+def test_two_names_for_one_method_have_a_row_each(tiny_lm, tmp_path):
+    est = at2.uniform_estimator(tiny_lm)
+    at2.evaluate(
+        tiny_lm, EXAMPLES[:1], {"a": est, "b": est}, out_dir=tmp_path, num_ablations=4, max_new_tokens=4
+    )
+    assert read_rows(tmp_path)["method"].tolist() == ["a", "b"]
+
+
+def test_without_ablations_and_truth_there_is_nothing_to_judge_by(tiny_lm):
+    frame = at2.evaluate(tiny_lm, EXAMPLES[:1], ["bm25"], num_ablations=0, max_new_tokens=4)
+    assert "nothing is known" in frame["skipped"][0]
+
+
+def test_a_method_that_says_nothing_has_no_correlation_and_is_not_left_out(tiny_lm):
+    silent = at2.Estimator(np.zeros((2, 4), np.float32), "e", tiny_lm.name)
+    frame = at2.evaluate(tiny_lm, EXAMPLES, {"silent": silent}, num_ablations=8, max_new_tokens=8)
+    assert (frame["lds"] == 0).all()
+
+
+def test_another_template_is_another_prompt(tiny_lm, tmp_path):
+    from dataclasses import replace
+
+    options = {"out_dir": tmp_path, "num_ablations": 4, "max_new_tokens": 4}
+    first = at2.evaluate(tiny_lm, EXAMPLES[:1], ["random"], **options)
+    other = copy.deepcopy(tiny_lm.tokenizer)
+    other.chat_template = "Now: " + other.chat_template
+    second = at2.evaluate(replace(tiny_lm, tokenizer=other), EXAMPLES[:1], ["random"], **options)
+    assert second["prompt"][0] > first["prompt"][0]
+
+
+def test_a_disk_that_fails_ends_the_evaluation_and_not_the_example(tiny_lm, tmp_path):
+    (tmp_path / "ablations").write_text("in the way")
+    with pytest.raises(at2.At2Error, match="cannot be"):
+        at2.evaluate(tiny_lm, EXAMPLES[:1], ["random"], out_dir=tmp_path, num_ablations=4, max_new_tokens=4)
+
+
+def test_a_stop_keeps_what_was_done(tiny_lm, tmp_path):
+    cancel = threading.Event()
+
+    def stop(case):
+        cancel.set()
+        raise at2.Cancelled("stopped")
+
+    methods = {"bm25": find_method("bm25"), "stopping": Method("stopping", "S", "", stop)}
+    options = {"out_dir": tmp_path, "num_ablations": 4, "max_new_tokens": 4}
+    with pytest.raises(at2.Cancelled):
+        at2.evaluate(tiny_lm, EXAMPLES[:1], methods, cancel=cancel, **options)
+    assert read_rows(tmp_path)["method"].tolist() == ["bm25"]
 
 
 def test_without_ablations_the_response_is_kept_all_the_same(tiny_lm, tmp_path, monkeypatch):
+    task = at2.ContextTask(documents=[at2.Document("", "The fox runs. Berlin is far.")], query="Who?")
+    examples = [Example("e", task, truth=((0, 0, 13),))]
     options = {"out_dir": tmp_path, "num_ablations": 0, "max_new_tokens": 6}
-    first = at2.evaluate(tiny_lm, EXAMPLES[:1], ["bm25"], **options)
-    monkeypatch.setattr(evaluation, "generate", None)
-    again = at2.evaluate(tiny_lm, EXAMPLES[:1], ["bm25", "random"], **options)
+    first = at2.evaluate(tiny_lm, examples, ["bm25"], **options)
+    monkeypatch.setattr(example_ablations, "generate", None)
+    again = at2.evaluate(tiny_lm, examples, ["bm25", "random"], **options)
     assert again["tokens"][0] == first["tokens"][0]
 
 
@@ -111,7 +167,7 @@ def test_intervals_hold_the_mean_and_differences_are_paired():
 
 def test_what_one_model_measured_is_not_taken_for_another(tiny_model, tmp_path):
     from at2_core.data import Example
-    from at2_core.evaluation import ExampleAblations
+    from at2_core.example_ablations import ExampleAblations
 
     example = Example("e", at2.ContextTask(context="The fox runs. Berlin is far.", query="Who runs?"))
     made = []

@@ -33,7 +33,7 @@ ORDER = [
     {"fitting", "runs"},
     {"choosing", "collecting"},
     {"gradients", "rollout"},
-    {"baselines", "learning", "measures", "evaluation_runs", "pruning"},
+    {"baselines", "learning", "measures", "evaluation_runs", "example_ablations", "pruning"},
     {"evaluation", "report", "verification"},
     {"cluster"},
     {"torch_archive"},

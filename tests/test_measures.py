@@ -102,6 +102,32 @@ def test_the_truth_is_told_apart_by_the_answer_that_was_given(frame):
     assert ("lds", "supported", "b") not in table.index
 
 
+def test_an_answer_that_nobody_knows_is_neither_true_nor_another(frame):
+    frame["supported"] = [None if i > 5 else i < 3 for i in frame["example"]]
+    table = summarize(frame, resamples=50).set_index(["measure", "answer", "method"])["examples"]
+    assert (table[("mrr", "supported", "b")], table[("mrr", "other", "b")]) == (3, 3)
+
+
+def test_one_example_has_no_interval_and_none_no_rows(frame):
+    one = summarize(frame[frame["example"] == 0], "at2")
+    assert one[["low", "high"]].isna().all().all()
+    assert "(" not in markdown(one, "at2").splitlines()[3]
+    empty = summarize(frame[["example", "method"]])
+    assert len(empty) == 0
+    assert {"measure", "answer", "mean", "low"} <= set(empty)
+    assert markdown(empty).startswith("| method |")
+
+
+def test_examples_of_one_context_are_resampled_together():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=10)
+    rows = [{"example": i, "group": i % 10, "method": "a", "lds": values[i % 10]} for i in range(80)]
+    apart, together = pd.DataFrame(rows).drop(columns="group"), pd.DataFrame(rows)
+    narrow, wide = (summarize(f).iloc[0] for f in (apart, together))
+    assert narrow["mean"] == pytest.approx(wide["mean"])
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
 def test_a_method_missing_on_some_examples_is_compared_on_the_others(frame):
     table = summarize(frame[~((frame["method"] == "b") & (frame["example"] > 4))], "at2")
     row = table[(table["measure"] == "lds") & (table["method"] == "b")].iloc[0]
@@ -127,9 +153,10 @@ def test_the_table_and_the_picture_say_what_was_measured(frame, tmp_path):
     assert (tmp_path / "q.svg").stat().st_size > 3000
 
 
-def test_a_name_cannot_break_the_table(frame):
-    summary = summarize(frame.replace({"method": {"b": "b | c"}}), resamples=100)
-    assert "| b \\| c |" in markdown(summary)
+def test_a_name_cannot_break_the_table_or_the_picture(frame, tmp_path):
+    summary = summarize(frame.replace({"method": {"b": "b |\n c $\\frac"}}), resamples=100)
+    assert "| b \\| c $\\frac |" in markdown(summary)
+    plot(summary, tmp_path / "p.png", "$\\frac")
 
 
 @pytest.mark.parametrize(
