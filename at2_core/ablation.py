@@ -29,7 +29,8 @@ from .sources import Source
 BATCH_TOKENS = (
     1024  # tokens of one forward pass on a processor: enough to fill it, so that long prompts run one by one
 )
-CACHED_TOKENS = 8 * 1024  # of all copies of a shared beginning
+CACHED = 8  # times the tokens of a forward pass: what all copies of a shared beginning may take
+CUDA_SHARE = 0.3  # of the free memory that one forward pass may fill
 PREFIX_SHARE = 0.2  # where sequences run one by one, a shorter prefix is not worth the mask that its cache brings: causal
 # kernels are faster. Batches are padded, so they have a mask anyway.
 LATE_SHARE = (
@@ -172,13 +173,14 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
     length = min(len(kept[i]) for i in groups[shortest]) + tail
     if len(groups) == 1 and shortest < PREFIX_SHARE * length and 2 * length > BATCH_TOKENS:
         groups = {0: groups[shortest]}
+    room = batch_tokens(lm, gen.num_tokens, length)
     past = _run_prefix(lm, prompt[: max(groups)]) if max(groups) else None
     for prefix in sorted(groups, reverse=True):  # the cache is cut ever shorter
         if past is not None and prefix < past.get_seq_length():
             past.crop(prefix - past.get_seq_length())  # a negative number: so many are removed
         order = sorted(groups[prefix], key=lambda i: len(kept[i]))
-        most = max(1, CACHED_TOKENS // (prefix + 1))  # every row of a batch has a copy of the beginning
-        for rows in _batches(order, [len(own) - prefix + tail for own in kept], most):
+        most = max(1, CACHED * room // (prefix + 1))  # every row of a batch has a copy of the beginning
+        for rows in _batches(order, [len(own) - prefix + tail for own in kept], room, most):
             yield rows, _forward(lm, gen, [kept[i] for i in rows], prefix, past)
 
 
@@ -228,7 +230,8 @@ def _mask(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
     n, count = len(gen.rendered.ids), gen.num_tokens
     ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)
     length = ids.shape[1]
-    for rows in _batches(list(range(len(kept))), [length] * len(kept)):
+    room = batch_tokens(lm, count, length)
+    for rows in _batches(list(range(len(kept))), [length] * len(kept), room):
         mask = torch.ones(len(rows), length, dtype=torch.long, device=lm.device)
         for r, i in enumerate(rows):
             mask[r, :n] = 0
@@ -249,11 +252,23 @@ def _position_ids(lm: LanguageModel, ids: Tensor, batch: int) -> dict[str, Tenso
     return {"position_ids": torch.arange(ids.shape[1], device=ids.device)[None].expand(batch, -1)}
 
 
-def _batches(order: list[int], lengths: list[int], most: int = sys.maxsize) -> Iterator[list[int]]:
-    """Rows of at most BATCH_TOKENS tokens together, padding included, and of at most `most` sequences."""
+def batch_tokens(lm: LanguageModel, count: int, length: int) -> int:
+    """Tokens of one forward pass over sequences of about `length` with `count` response tokens: on CUDA what the card has
+    room for, as far as it can be told from the model's width and vocabulary."""
+    if lm.device.type != "cuda":
+        return BATCH_TOKENS
+    free, _ = torch.cuda.mem_get_info(lm.device)
+    config = lm.model.config.get_text_config()
+    # Activations of one layer at a time, about two dozen vectors wide, and the response's logits, as they come and as float32.
+    token = 24 * config.hidden_size * lm.dtype.itemsize + 10 * config.vocab_size * count / max(1, length)
+    return max(BATCH_TOKENS, int(CUDA_SHARE * free / token))
+
+
+def _batches(order: list[int], lengths: list[int], room: int, most: int = sys.maxsize) -> Iterator[list[int]]:
+    """Rows of at most `room` tokens together, padding included, and of at most `most` sequences."""
     batch: list[int] = []
     for i in order:
-        full = batch and (len(batch) + 1) * max(lengths[i], *(lengths[j] for j in batch)) > BATCH_TOKENS
+        full = batch and (len(batch) + 1) * max(lengths[i], *(lengths[j] for j in batch)) > room
         if full or len(batch) == most:
             yield batch
             batch = []

@@ -131,6 +131,27 @@ def test_what_begins_like_the_prompt_goes_on_from_its_cache(tiny_lm, monkeypatch
     assert few < 0.85 * many, "fewer tokens are fed"
 
 
+def test_on_cuda_a_batch_takes_what_the_card_has_room_for(tiny_lm, monkeypatch):
+    from dataclasses import replace
+
+    card = replace(tiny_lm, device=torch.device("cuda", 0))
+    sizes = []
+    for free in (1e6, 1e9, 1e10):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (int(free), int(1e11)))
+        sizes.append(ablation.batch_tokens(card, 10, 100))
+    assert sizes[0] == ablation.BATCH_TOKENS == ablation.batch_tokens(tiny_lm, 10, 100)
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] == pytest.approx(10 * sizes[1], rel=0.01)
+
+
+@pytest.mark.parametrize("prefix", [0, 300])
+def test_copies_of_a_long_beginning_are_bounded(prefix):
+    batches = list(ablation._batches(list(range(40)), [10] * 40, 1024, max(1, 8 * 1024 // (prefix + 1))))
+    assert sorted(i for rows in batches for i in rows) == list(range(40))
+    assert max(len(rows) * prefix for rows in batches) <= 8 * 1024
+    assert len(batches) == (1 if prefix == 0 else 2)
+
+
 @pytest.mark.parametrize(
     "kept", [[[0, 1, 2, 3, 4, 9]], [[0, 5, 9], [0, 6, 9]], [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]] * 2]
 )
