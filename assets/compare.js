@@ -23,6 +23,7 @@ class View {
     data.columns.forEach((column, k) => this.columns[k].load(column));
     this.ready = this.columns.filter((column) => column.ready);
     this.offerPair();
+    this.keepPair(data.columns);
     this.again();
     this.fit();
   }
@@ -165,6 +166,15 @@ class View {
     this.difference.section.hidden = !on;
     this.grid.hidden = on;
     for (const painter of this.painters()) painter.moved();
+  }
+
+  // One of the two is compared no more: what is shown instead is what is chosen now, and Python is to know.
+  keepPair(columns) {
+    const asked = this.settings.difference;
+    if (!asked || asked.every((key) => columns.some((column) => column.key === key))) return;
+    this.settings.difference = this.bestPair();
+    this.offerPair();
+    setTimeout(() => { if (this.root) this.changed(); }); // not while it is being drawn
   }
 
   go(source) {

@@ -27,8 +27,10 @@ class Difference {
 
   offer(columns, pair) {
     this.pair = pair;
+    const shape = JSON.stringify(columns.map(({ key, name }) => [key, name])), same = shape === this.offered;
+    this.offered = shape;
     this.selects.forEach((select, side) => {
-      select.replaceChildren(...columns.map((column) => {
+      if (!same) select.replaceChildren(...columns.map((column) => {
         const option = el("option", "", column.name);
         option.value = column.key;
         return option;

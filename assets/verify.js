@@ -15,26 +15,22 @@ export default function verify({ data, parentElement, setTriggerValue }) {
 class View {
   constructor(parent) {
     this.lines = new Map();
-    this.parts = { removal: el("div"), check: el("div") };
+    this.removal = new Removal();
+    this.check = el("div");
     this.above = el("div", "lines");
-    this.root = el("div", "vf", this.above, this.parts.removal, this.parts.check);
-    this.shown = {};
+    this.live = el("div", "unseen");
+    this.live.setAttribute("role", "status");
+    this.root = el("div", "vf", this.above, this.removal.box, this.check, this.live);
     parent.append(this.root);
   }
 
   // A theme needs nothing, its colours are variables; what has not changed stays as it is, with its scrolling and selection.
   update(data) {
     this.tell(data.lines);
-    for (const [name, draw] of [["removal", removal], ["check", check]]) {
-      const shape = JSON.stringify(data[name]), part = this.parts[name];
-      if (this.shown[name] === shape) continue;
-      const scrolled = [...part.querySelectorAll(".text")].map((text) => text.scrollTop);
-      part.replaceChildren(...(data[name] ? draw(data[name]) : []));
-      part.querySelectorAll(".text").forEach((text, i) => {
-        text.scrollTop = text.classList.contains("streaming") ? text.scrollHeight : (scrolled[i] ?? 0);
-      });
-      this.shown[name] = shape;
-    }
+    this.removal.update(data.removal);
+    redraw(this.check, data.check, check);
+    const { drop, answers } = data.removal, said = [drop?.headline, answers && !answers.after.streaming ? answers.headline : "", data.check?.headline];
+    put(this.live, said.filter(Boolean).join(" "));
   }
 
   // The same nodes again: a button must not be exchanged under the pointer.
@@ -51,7 +47,7 @@ class View {
         line.text ??= line.box;
         this.above.append(line.box);
       }
-      if (line.text.textContent !== text) line.text.textContent = text;
+      put(line.text, text);
       if (kind !== "progress") continue;
       line.bar.style.width = `${part * 100}%`;
       line.button.disabled = stopping;
@@ -69,25 +65,84 @@ class View {
 
 // ------------------------------------------------------------------------------------------------- a removal
 
-function removal({ removed, drop, answers, hint }) {
-  const away = el("section", "card", el("h4", "", removed.title, el("span", "note", removed.note)), list(removed.items));
-  if (drop) away.append(said(drop.headline), bars(drop.bars), el("p", "note", drop.note));
-  const right = el("section", answers ? "card answers" : "card empty");
-  if (answers) {
-    right.append(said(answers.headline, answers.changed), el("div", "texts", answer(answers.before), answer(answers.after)));
-    if (answers.note) right.append(el("p", "note", answers.note));
-  } else right.append(el("p", "note", hint));
-  return [el("div", "removal", away, right)];
+// An answer comes word by word: its elements stay, so that what is read, scrolled or marked in it does too.
+class Removal {
+  constructor() {
+    this.away = el("section", "card");
+    this.headline = said();
+    this.before = new Answer();
+    this.after = new Answer();
+    this.note = el("p", "note");
+    this.texts = el("div", "texts", this.before.box, this.after.box);
+    this.hint = el("p", "note");
+    this.right = el("section");
+    this.box = el("div", "", el("div", "removal", this.away, this.right));
+  }
+  update({ removed, drop, answers, hint }) {
+    redraw(this.away, { removed, drop }, away);
+    put(this.hint, hint);
+    if (!!answers !== this.answered) this.right.replaceChildren(...(answers ? [this.headline, this.texts, this.note] : [this.hint]));
+    this.answered = !!answers;
+    this.right.className = answers ? "card answers" : "card empty";
+    if (!answers) return;
+    put(this.headline, answers.headline);
+    this.headline.classList.toggle("changed", answers.changed);
+    this.before.update(answers.before);
+    this.after.update(answers.after);
+    put(this.note, answers.note);
+  }
+}
+
+class Answer {
+  constructor() {
+    this.title = el("h4");
+    this.text = el("div", "text");
+    this.note = el("p", "note");
+    this.box = el("div", "answer", this.title, this.text, this.note);
+    this.runs = []; // of words with the same fate: {shape, nodes}
+  }
+  update({ title, note, words, streaming }) {
+    put(this.title, title);
+    put(this.note, note);
+    this.text.classList.toggle("streaming", streaming);
+    const shapes = words.map((run) => JSON.stringify(run)), { runs } = this, end = this.text.scrollHeight - this.text.clientHeight;
+    const following = this.text.scrollTop >= end - 4; // who has scrolled back reads
+    let same = 0;
+    while (same < runs.length && runs[same].shape === shapes[same]) same += 1;
+    if (same === runs.length && same === words.length) return;
+    for (const { nodes } of runs.splice(same)) for (const node of nodes) node.remove();
+    for (let k = same; k < words.length; k += 1) {
+      const nodes = word(words[k]);
+      this.text.append(...nodes);
+      runs.push({ shape: shapes[k], nodes });
+    }
+    if (streaming && following) this.text.scrollTop = this.text.scrollHeight;
+  }
+}
+
+// Anew where it is something else.
+function redraw(box, shown, draw) {
+  const shape = JSON.stringify(shown);
+  if (box.shape === shape) return;
+  box.shape = shape;
+  box.replaceChildren(...(shown ? draw(shown) : []));
+}
+
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function away({ removed, drop }) {
+  const taken = [el("h4", "", removed.title, el("span", "note", removed.note)), list(removed.items)];
+  return drop ? [...taken, said(drop.headline), bars(drop.bars), el("p", "note", drop.note)] : taken;
 }
 
 function list(items) {
   return el("ol", "", ...items.map((item) => el("li", "", el("span", "name", item.name), el("span", "share", item.share), el("q", "", item.text))));
 }
 
-function said(text, changed) {
-  const node = el("p", changed ? "said changed" : "said", text);
-  node.setAttribute("role", "status");
-  return node;
+function said(text = "") {
+  return el("p", "said", text);
 }
 
 // Rows from the same zero; where something became likelier, the zero stands inside.
@@ -111,20 +166,13 @@ function bars(rows) {
   }));
 }
 
-function answer({ title, note, words, streaming }) {
-  const text = el("div", streaming ? "text streaming" : "text", ...words.map(word));
-  return el("div", "answer", el("h4", "", title), text, el("p", "note", note));
-}
-
+// The nodes of a run.
 function word([text, kind, pinned]) {
   const name = [kind, pinned ? "pinned" : ""].filter((c) => c && c !== "same").join(" ");
-  if (!name) return document.createTextNode(text);
+  if (!name) return [document.createTextNode(text)];
   const ends = text.length - text.trimEnd().length; // a mark ends with its last letter
   const tag = kind === "gone" ? "del" : kind === "new" ? "ins" : "span";
-  const node = el(tag, name, text.slice(0, text.length - ends));
-  const all = document.createDocumentFragment();
-  all.append(node, text.slice(text.length - ends));
-  return all;
+  return [el(tag, name, text.slice(0, text.length - ends)), document.createTextNode(text.slice(text.length - ends))];
 }
 
 // --------------------------------------------------------------------------------------------------- a check

@@ -50,6 +50,7 @@ def pick() -> None:
 
 def shown_instead(kind: str, name: str) -> bool:
     """Says so where what the address names is not what can be shown. True while a response is on its way."""
+    instead = "your former text" if st.session_state["shown"][0] == "run" else "an example"
     if kind == "example":
         if name and name not in session.example_ids():
             frame.remark(f"There is no example called {name!r}; here is another one.", "compare-instead")
@@ -59,9 +60,11 @@ def shown_instead(kind: str, name: str) -> bool:
         run_progress(run)
         return True
     if run is not None and run.state == "failed":
-        frame.complain(f"Your own text got no response; here is an example. {run.error}", "compare-instead")
+        frame.complain(f"Your own text got no response; here is {instead}. {run.error}", "compare-instead")
+    elif run is None and name != "new":
+        frame.remark(f"That generation is not on this server any more; here is {instead}.", "compare-instead")
     elif run is None or run.exploration is None:
-        frame.remark("Your own text has no response yet; here is an example.", "compare-instead")
+        frame.remark(f"Your own text has no response yet; here is {instead}.", "compare-instead")
     return False
 
 
@@ -76,12 +79,12 @@ with st.container(gap="xsmall"):
         with st.container(width="content"):
             model_status(engine)
     picker(kind, name)
+    try:
+        exploration = session.current()
+    except ExplorationFileError as error:
+        frame.complain(str(error), "compare-example")
+        st.stop()
     if not shown_instead(kind, name):
-        try:
-            exploration = session.current()
-        except ExplorationFileError as error:
-            frame.complain(str(error), "compare-example")
-            st.stop()
         chosen = choice()
         if chosen.problem:
             frame.complain(chosen.problem, "compare-choice")

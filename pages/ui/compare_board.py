@@ -1,6 +1,7 @@
 """What the Compare page has computed, and what it is computing: one place for the whole server, bounded.
 
 `board()`   results, jobs and ablations by example, granularity and method; a reload or another tab finds them there
+`turn`      the model for a job, for one chunk of ablations or for a whole computation
 
 Ablations are measured once per example and granularity, whoever asks for them. Nothing here knows about methods.
 """
@@ -11,18 +12,21 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from at2_core.errors import At2Error, Cancelled
+from at2_core.errors import At2Error, Cancelled, ModelNotAvailable
 from pages.ui.session import Engine
 
 log = logging.getLogger(__name__)
-CHUNK = 4  # ablations between two looks at the Stop button; more where they are quick, since many together are quicker
+CHUNK = (
+    4  # ablations before the model is passed on; more where they are quick, since many together are quicker
+)
 BETWEEN = 3.0  # seconds that so many more may take
 MOST_BYTES = 1 << 28  # of results; a word's scores over a long prompt are 5 MB
 MOST_JOBS = 64
@@ -34,13 +38,14 @@ Key = tuple[str, str, str]  # exploration, granularity, what: whose scores, or O
 @dataclass(frozen=True)
 class Result:
     """scores float32 (T, S). passes: forward passes that the method takes; reused: how many of them were known before;
-    seconds: what the rest took."""
+    seconds: what the rest took. learned: marks of the ablations that the scores were made from."""
 
     scores: np.ndarray
     name: str
     passes: float
     reused: int
     seconds: float
+    learned: frozenset[bytes] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +67,8 @@ class Outcomes:
 
 @dataclass
 class Job:
-    """state: "waiting", "running", "done", "stopped" or "failed". done, total: ablations, where it makes any."""
+    """state: "waiting", "running", "done", "stopped" or "failed". done, total: ablations, where it makes any. waited: seconds
+    in the queue for the model. no_model: it failed because there was none."""
 
     key: Key
     total: int = 0
@@ -70,6 +76,8 @@ class Job:
     state: str = "waiting"
     error: str = ""
     since: float | None = None
+    waited: float = 0.0
+    no_model: bool = False
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -82,8 +90,24 @@ class Job:
         return (time.monotonic() - self.since) / self.done * (self.total - self.done)
 
 
+@contextmanager
+def turn(engine: Engine, job: Job) -> Iterator[None]:
+    """The model for this job, in the order of asking; waiting is no part of what a method takes. Raises Cancelled."""
+    asked = time.monotonic()
+    with engine.hold(job.cancel, ticket=job):
+        job.waited += time.monotonic() - asked
+        if job.state == "waiting":
+            job.state, job.since = "running", time.monotonic()
+        yield
+
+
+def marks(keep: np.ndarray) -> list[bytes]:
+    """What tells an ablation from others, for each row of keep bool (M, S)."""
+    return [np.packbits(row).tobytes() for row in keep]
+
+
 class Ablations:
-    """Token logit-probabilities of one example's ablations, by what they keep. Used by whoever holds the model."""
+    """Token logit-probabilities of one example's ablations, by what they keep. Two jobs may add to them in turns."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, np.ndarray] = {}
@@ -95,25 +119,38 @@ class Ablations:
         return self.seconds / len(self._rows) if self._rows else None
 
     def measure(
-        self, keep: np.ndarray, run: Callable[[np.ndarray], np.ndarray], job: Job
+        self,
+        keep: np.ndarray,
+        run: Callable[[np.ndarray], np.ndarray],
+        job: Job,
+        hold: Callable[[], AbstractContextManager[Any]],
     ) -> tuple[np.ndarray, int]:
-        """float32 (M, T) for keep bool (M, S), and how many were known. run: measures those that are not. Raises Cancelled."""
-        marks = [np.packbits(row).tobytes() for row in keep]
-        known = sum(mark in self._rows for mark in marks)
-        fresh = list({mark: i for i, mark in enumerate(marks) if mark not in self._rows}.values())
-        job.total, job.done = len(keep), len(keep) - len(fresh)
-        chunk = CHUNK
-        while fresh:
+        """float32 (M, T) for keep bool (M, S), and how many were known. run: measures those that are not, a chunk at a time,
+        each within a hold() of its own: others who need the model wait for one chunk and not for all. Raises Cancelled."""
+        asked, made, chunk = marks(keep), 0, CHUNK
+        first = {mark: i for i, mark in reversed(list(enumerate(asked)))}
+        job.total = len(keep)
+        while True:
+            fresh = [
+                mark for mark in first if mark not in self._rows
+            ]  # another job may have measured some meanwhile
+            job.done = len(keep) - len(fresh)
+            if not fresh:
+                repeated = len(asked) - len(first)
+                return np.stack([self._rows[mark] for mark in asked]), len(asked) - repeated - made
             if job.cancel.is_set():
                 raise Cancelled("Stopped.")
-            part, fresh, started = fresh[:chunk], fresh[chunk:], time.monotonic()
-            for i, row in zip(part, run(keep[part]), strict=True):
-                self._rows[marks[i]] = row
-            took = time.monotonic() - started
-            self.seconds += took
-            job.done += len(part)
+            with hold():
+                part = [mark for mark in fresh if mark not in self._rows][:chunk]
+                if not part:
+                    continue
+                started = time.monotonic()
+                for mark, row in zip(part, run(keep[[first[mark] for mark in part]]), strict=True):
+                    self._rows[mark] = row
+                took = time.monotonic() - started
+                self.seconds += took
+            made += len(part)
             chunk = max(CHUNK, min(2 * chunk, int(BETWEEN * len(part) / max(took, 1e-3))))
-        return np.stack([self._rows[mark] for mark in marks]), known
 
 
 Work = Callable[[Engine, Any, Job], Any]  # engine, model, job -> Result or Outcomes
@@ -138,7 +175,13 @@ class Board:
     def job(self, key: Key) -> Job | None:
         return self._jobs.get(key)
 
+    def pace(self, example: str, granularity: str) -> float | None:
+        """Seconds of one ablation of this example, where some were measured. A look, which keeps nothing."""
+        found = self._ablations.get((example, granularity))
+        return found.pace if found is not None else None
+
     def ablations(self, example: str, granularity: str) -> Ablations:
+        """The ablations of an example, to add to."""
         with self._guard:
             found = self._ablations.setdefault((example, granularity), Ablations())
             self._ablations.move_to_end((example, granularity))
@@ -147,7 +190,7 @@ class Board:
             return found
 
     def start(self, engine: Engine, key: Key, work: Work) -> Job:
-        """A job in a thread of its own; the one that runs already, where there is one."""
+        """A job in a thread of its own; the one that runs already, where there is one. work takes its turns with the model."""
         with self._guard:
             running = self._jobs.get(key)
             if running is not None and running.active:
@@ -164,12 +207,12 @@ class Board:
     def _run(self, job: Job, engine: Engine, work: Work) -> None:
         try:
             lm = engine.wait(job.cancel)
-            with engine.hold(job.cancel, ticket=job):
-                job.state, job.since = "running", time.monotonic()
-                self._keep(job.key, work(engine, lm, job))
-            job.state = "done"
+            self._keep(job.key, work(engine, lm, job))
+            job.state = "done"  # after the result is there: whoever sees the job ended finds it
         except Cancelled:
             job.state = "stopped"
+        except ModelNotAvailable as error:
+            job.error, job.no_model, job.state = str(error), True, "failed"
         except At2Error as error:
             job.error, job.state = str(error), "failed"
         except Exception as error:

@@ -10,7 +10,8 @@ Names and descriptions are those of `at2_core.baselines`, which needs torch to i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from pages.ui.estimator_choice import usual as usual_estimator
 MOST = 4  # methods side by side that a screen of 1280 px still shows legibly
 THETA = "theta-"  # and a fingerprint: the key of an estimator beside the model's usual one
 NEEDS_THETA = ("at2", "best_head", "top_heads")
+BY_COEFFICIENTS = ("best_head", "top_heads")  # whose name depends on the estimator
 READS_ATTENTION = (*NEEDS_THETA, "average", "last_layer")
 ABOUT_AT2 = "Attention of all heads, weighted by one learned coefficient per head."
 WORDS = {
@@ -67,6 +69,10 @@ class Way:
     def identity(self) -> str:
         kind = "at2" if self.key.startswith(THETA) else self.key
         return f"{kind}:{self.estimator.fingerprint}" if self.estimator else kind
+
+    @property
+    def is_at2(self) -> bool:
+        return self.key == "at2" or self.key.startswith(THETA)
 
     @property
     def reads_attention(self) -> bool:
@@ -111,6 +117,24 @@ def offered(exploration: Exploration, choice: Choice) -> dict[str, Way]:
         ):
             key = THETA + estimator.fingerprint
             ways[key] = Way(key, short_name(estimator) or key, ABOUT_AT2, estimator)
+    return told_apart(ways)
+
+
+def told_apart(ways: dict[str, Way]) -> dict[str, Way]:
+    """The same with no name twice: a choice comes back from the browser by its name, and would be the first of that name.
+
+    Estimators that share a name say their fingerprints too; what anybody may call a file can be any name.
+    """
+    for _ in ways:
+        count = Counter(way.name for way in ways.values())
+        if max(count.values()) == 1:
+            break
+        ways = {
+            key: replace(way, name=f"{way.name} · {way.estimator.fingerprint}")
+            if way.estimator is not None and count[way.name] > 1
+            else way
+            for key, way in ways.items()
+        }
     return ways
 
 

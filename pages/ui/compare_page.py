@@ -9,9 +9,9 @@ import streamlit as st
 
 from at2_core.exploration import Exploration
 from pages.ui import compare_tables, frame, session
-from pages.ui.compare_board import Job, Result, board
-from pages.ui.compare_methods import MOST, WORDS, Way, offered, own_scores, usual
-from pages.ui.compare_parts import Page, in_passes, job_row, seconds
+from pages.ui.compare_board import ACTIVE, Job, Result, board
+from pages.ui.compare_methods import BY_COEFFICIENTS, MOST, WORDS, Way, offered, own_scores, usual
+from pages.ui.compare_parts import Page, in_passes, job_row, lasting, seconds
 from pages.ui.compare_state import GRANULARITIES, State, from_address, to_address
 from pages.ui.compare_view import Column, compare_view
 from pages.ui.compare_work import score
@@ -77,14 +77,18 @@ def _controls(exploration: Exploration, ways: dict[str, Way], wished: State) -> 
 def _begin_cheap(page: Page, way: Way) -> None:
     """What costs no forward pass is computed unasked; also what the example carries, for its seconds."""
     key = page.key(way)
-    if page.passes(way) == 0 and page.board.result(key) is None and page.board.job(key) is None:
+    job = page.board.job(key)
+    again = job is not None and job.state == "failed" and job.no_model and page.engine.status == "ready"
+    fresh = job is None or again or job.state == "done"  # done, and its result gone to make room
+    if page.passes(way) == 0 and fresh and page.board.result(key) is None:
         page.board.start(page.engine, key, score(page.board, page.exploration, page.granularity, way))
 
 
 def _column(page: Page, way: Way) -> Column:
     result: Result | None = page.board.result(page.key(way))
     if result is not None:
-        return Column(way.key, result.name, way.about, _cost(way, result), result.scores)
+        name = result.name if way.key in BY_COEFFICIENTS else way.name  # these say which heads, or how many
+        return Column(way.key, name, way.about, _cost(way, result), result.scores)
     own = own_scores(page.exploration, page.granularity, way)
     if own is not None:
         return Column(way.key, way.name, way.about, "0 forward passes", own)
@@ -94,17 +98,16 @@ def _column(page: Page, way: Way) -> Column:
 def _why_empty(page: Page, way: Way) -> str:
     """Never how far it is: a note that changes would send everything again."""
     job = page.board.job(page.key(way))
-    if job is not None and job.state == "failed":
+    state = job.state if job is not None else ""
+    if job is not None and state == "failed":
         return job.error
-    if job is not None and job.active:
+    if state in ACTIVE:
         return "The scores appear here as soon as they are computed."
     return f"Press Compute above: {way.name} takes {in_passes(page.passes(way))} on this example."
 
 
 def _cost(way: Way, result: Result) -> str:
-    said = f"{in_passes(result.passes)} · {seconds(result.seconds)}"
-    if result.reused:
-        said += f", {result.reused} of them shared"
+    said = f"{in_passes(result.passes)} · {lasting(result)}"
     return said + (" · by sentence" if way.by_sentence else "")
 
 
@@ -113,42 +116,49 @@ def _cost(way: Way, result: Result) -> str:
 
 def _work(page: Page, chosen: Sequence[Way]) -> None:
     """A row for each method that waits to be computed, is being computed, or could not be."""
-    waiting = [way for way in chosen if page.board.result(page.key(way)) is None]
-    active = [way for way in waiting if (job := page.board.job(page.key(way))) and job.active]
+    # What works is asked for first, and once: a job that ends in between has left its result by then, or is seen to end.
+    active = _active(page, chosen)
+    waiting = [way for way in chosen if way.key in active or page.board.result(page.key(way)) is None]
     if waiting:
         st.fragment(_rows, run_every=0.5 if active else None)(page, waiting, active)
 
 
-def _rows(page: Page, waiting: Sequence[Way], active: Sequence[Way]) -> None:
-    jobs = {way.key: page.board.job(page.key(way)) for way in waiting}
-    running = [way for way in waiting if (job := jobs[way.key]) and job.active]
-    if any(way not in running for way in active):
+def _active(page: Page, ways: Sequence[Way]) -> set[str]:
+    return {way.key for way in ways if (job := page.board.job(page.key(way))) is not None and job.active}
+
+
+def _rows(page: Page, waiting: Sequence[Way], active: set[str]) -> None:
+    """The same slots whenever it is drawn for the same methods at work: it is drawn alone, among others' elements."""
+    if _active(page, waiting) != active:
         st.rerun()
     shown = [way for way in waiting if own_scores(page.exploration, page.granularity, way) is None]
-    offers = [way for way in shown if way not in running]
+    offers = [way for way in shown if way.key not in active]
     with st.container(key="row-compare-work", gap="xsmall"):
         for way in shown:
-            if way in running and page.passes(way):
-                job_row(page, jobs[way.key], way.name, f"compare-{way.key}")
+            job = page.board.job(page.key(way))
+            if way.key in active and page.passes(way) and job is not None:
+                job_row(page, job, way.name, f"compare-{way.key}")
         if offers:
             with st.container(
                 horizontal=True, vertical_alignment="center", gap="medium", key="quiet-compare-offers"
             ):
                 for way in offers:
-                    _offer(page, way, jobs[way.key])
+                    _offer(page, way, page.board.job(page.key(way)))
 
 
 def _offer(page: Page, way: Way, job: Job | None) -> None:
     """What it costs, and the button that starts it."""
-    passes, pace = page.passes(way), page.board.ablations(page.exploration.id, page.granularity).pace
+    state = job.state if job is not None else ""
+    passes, pace = page.passes(way), page.board.pace(page.exploration.id, page.granularity)
     about = f", about {seconds(passes * pace)}" if way.removes and pace else ""
     said = f"{way.name}: {in_passes(passes)}{about}"
-    if job is not None and job.state == "stopped":
-        said = f"{way.name}, stopped: {in_passes(passes)}{about}, less those already made"
-    if job is not None and job.state == "failed":
+    if state == "stopped":
+        less = ", less those already made" if way.removes else ""
+        said = f"{way.name}, stopped: {in_passes(passes)}{about}{less}"
+    if job is not None and state == "failed":
         said = f"{way.name}: {job.error}"
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
-        label = "Try again" if job is not None and job.state == "failed" else "Compute"
+        label = "Try again" if state == "failed" else "Compute"
         if st.button(label, icon=":material/play_arrow:", key=f"compute-{way.key}"):
             page.engine.start(again=True)
             work = score(page.board, page.exploration, page.granularity, way)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from at2_core.exploration import Exploration
 from pages.ui import session
-from pages.ui.compare_board import Board, Job, Key
+from pages.ui.compare_board import Board, Job, Key, Result
 from pages.ui.compare_methods import Way, num_targets
 
 
@@ -45,15 +45,21 @@ def seconds(count: float) -> str:
     )
 
 
+def lasting(result: Result) -> str:
+    """What a method took here; ablations that were there already took it nothing."""
+    return seconds(result.seconds) + (f" + {result.reused} shared" if result.reused else "")
+
+
 def job_row(page: Page, job: Job, name: str, key: str) -> None:
-    """How far a job is, and a way to stop it."""
+    """How far a job is, and a way to stop it: three slots, whatever its state."""
     with st.container(horizontal=True, vertical_alignment="center", key=f"quiet-{key}"):
         stopping = job.cancel.is_set()
         st.button("Stopping…" if stopping else "Stop", icon=":material/stop_circle:", on_click=job.cancel.set,
                   disabled=stopping, key=f"stop-{key}")  # fmt: skip
         st.text(f"{name}: {_how_far(page, job)}", width="content")
-        if job.total:
-            st.progress(min(1.0, job.done / job.total))
+        bar, total = st.empty(), job.total
+        if total:
+            bar.progress(min(1.0, job.done / total))
 
 
 def _how_far(page: Page, job: Job) -> str:
@@ -64,8 +70,10 @@ def _how_far(page: Page, job: Job) -> str:
         return session.in_queue(engine.ahead_of(job))
     if not job.total:
         return "computing…"
-    left = job.seconds_left()
-    return f"{job.done} of {job.total} ablations" + (f", about {seconds(left)} left" if left else "")
+    said, left = f"{job.done} of {job.total} ablations", job.seconds_left()
+    if engine.ahead_of(job):
+        return f"{said}, waiting for its next turn with the model"
+    return said + (f", about {seconds(left)} left" if left else "")
 
 
 def quiet(sentence: str, key: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,50 +13,106 @@ import streamlit as st
 
 from at2_core.card import figures, plain
 from at2_core.errors import At2Error
-from at2_core.evaluation_runs import asked, find_evaluations, read_rows
+from at2_core.evaluation_runs import asked, read_rows
 from pages.ui import frame, session
-from pages.ui.compare_board import Key, Outcomes
+from pages.ui.compare_board import ACTIVE, Key, Outcomes, marks
 from pages.ui.compare_methods import NEEDS_THETA, Way
-from pages.ui.compare_parts import Page, job_row, quiet, seconds
+from pages.ui.compare_parts import Page, job_row, lasting, quiet, seconds
 from pages.ui.compare_view import Column
 from pages.ui.compare_work import ABLATIONS, OUTCOMES, outcomes
 from pages.ui.estimator_shortfall import page_link
+from pages.ui.evaluate_runs import evaluations, located
+from pages.ui.verify_words import SURE, coarse, interval, is_coarse, signed
+
+if TYPE_CHECKING:
+    from at2_core.verification import Check
+
+SHARED = "Shared ablations were there already, made by another method or by Measure, and took no time."
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The ablations that scores are judged by. different: how many are not alike. notes: what to know of them, in words; sure:
+    whether they can tell methods apart."""
+
+    outcomes: Outcomes
+    different: int
+    notes: tuple[str, ...] = ()
+    sure: bool = True
 
 
 def quality(page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, target: str) -> None:
     key = (page.exploration.id, page.granularity, OUTCOMES)
-    measured: Outcomes | None = page.board.result(key)
     job = page.board.job(key)
-    if measured is None:
-        st.fragment(_measuring, run_every=0.5 if job is not None and job.active else None)(
-            page, key, job is not None and job.active
-        )
+    active = (
+        job is not None and job.active
+    )  # asked for once, and before the result, which is there when it ends
+    measured: Outcomes | None = None if active else page.board.result(key)
+    judging = None if measured is None else judges(page, chosen, measured)
+    if judging is None:
+        st.fragment(_measuring, run_every=0.5 if active else None)(page, key, active)
     else:
         quiet(
-            f"LDS: how well scores predict what {ABLATIONS} random ablations did to {target}. "
-            "1 is the right order, 0 no better than chance; the interval says what so few ablations leave open.",
+            f"LDS: how well scores predict what {len(judging.outcomes.keep)} random ablations did to {target}. 1 is the right "
+            "order; the interval says what so few ablations leave open. Shuffled: what the same scores reach on average when "
+            "they are shuffled over the sources, which is chance.",
             "quality",
         )
-    table, told = quality_table(page, chosen, columns, rows, measured)
-    st.dataframe(table, hide_index=True)
+    table, told = quality_table(page, chosen, columns, rows, judging)
+    st.dataframe(table, hide_index=True, column_config={"Time": st.column_config.Column(help=SHARED)})
     for number, sentence in enumerate(told):
         quiet(sentence, f"quality-{number}")
     page_link("pages/evaluate.py", "Measure on a data set", ":material/fact_check:")
 
 
+def judges(page: Page, chosen: Sequence[Way], measured: Outcomes) -> Judges:
+    """The ablations that none of the methods learned from, where these are enough; else all of them, and what that means."""
+    found = {way.name: page.board.result(page.key(way)) for way in chosen}
+    asked = marks(measured.keep)
+    learned = {
+        name: count
+        for name, result in found.items()
+        if result is not None and (count := sum(mark in result.learned for mark in asked))
+    }
+    known = frozenset().union(*(result.learned for result in found.values() if result is not None))
+    new = np.array([mark not in known for mark in asked], bool)
+    sources = len(page.exploration.sources[page.granularity])
+    enough = _different(measured.keep[new]) >= SURE
+    if enough:
+        measured = replace(measured, keep=measured.keep[new], logit_probs=measured.logit_probs[new])
+    different, ablations = _different(measured.keep), len(measured.keep)
+    notes = []
+    if not enough or is_coarse(ablations, different, sources):
+        notes.append(coarse(ablations, different, sources, page.granularity))
+    if not enough:
+        notes += [
+            f"{name} learned from {count} of these ablations itself, so its LDS says little."
+            for name, count in learned.items()
+        ]
+    return Judges(measured, different, tuple(notes), not notes)
+
+
+def _different(keep: np.ndarray) -> int:
+    return len(np.unique(keep, axis=0))
+
+
 def _measuring(page: Page, key: Key, was_active: bool) -> None:
+    """The same slots whatever the state: it is drawn alone, among others' elements."""
     job = page.board.job(key)
-    if was_active and (job is None or not job.active):
+    state = job.state if job is not None else ""
+    if (state in ACTIVE) != was_active:
         st.rerun()
-    if job is not None and job.active:
+    with st.container():
+        if job is not None and state == "failed":
+            frame.complain(job.error, "compare-measure")
+    if job is not None and was_active:
         job_row(page, job, "Measuring", "compare-measure")
         return
-    if job is not None and job.state == "failed":
-        frame.complain(job.error, "compare-measure")
-    pace = page.board.ablations(page.exploration.id, page.granularity).pace
+    pace = page.board.pace(page.exploration.id, page.granularity)
     about = f", about {seconds(ABLATIONS * pace)}" if pace else ""
     with st.container(horizontal=True, vertical_alignment="center", key="quiet-compare-measure"):
         if st.button("Measure", icon=":material/science:", key="compare-measure-start"):
+            page.engine.start(again=True)
             page.board.start(page.engine, key, outcomes(page.board, page.exploration, page.granularity))
             st.rerun()
         st.text(
@@ -62,33 +120,38 @@ def _measuring(page: Page, key: Key, was_active: bool) -> None:
             "predicts what that does to the response.",
             width="stretch",
         )
+        st.empty()  # where the bar of a measurement stands
 
 
 def quality_table(
-    page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, measured: Outcomes | None
+    page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, judging: Judges | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row for each method: its cost, its LDS here once measured, and what is known of it elsewhere; and notes on these."""
-    evaluated, over = known_quality((page.exploration.model, session.MODEL), page.granularity)
+    evaluated, over = known_quality(
+        (page.exploration.model, session.MODEL, located(session.MODEL)), page.granularity
+    )
     found, told, here = [], [], []
-    different = 0 if measured is None else len(np.unique(measured.keep, axis=0))
     for way, column in zip(chosen, columns, strict=True):
         result = page.board.result(page.key(way))
         row = {
             "Method": column.name,
             "Forward passes": str(round(result.passes)) if result else str(page.passes(way)),
-            "Time": seconds(result.seconds) if result else "–",
+            "Time": lasting(result) if result else "–",
         }
-        if measured is not None:
-            lds = lds_here(column.scores, rows, measured)
-            row["LDS here"] = in_words(lds, different)
-            here += [] if lds is None else [(column.name, lds)]
+        if judging is not None:
+            checked = lds_here(column.scores, rows, judging.outcomes)
+            row["LDS here"] = in_words(None if checked is None else checked.lds, judging.different)
+            row["Shuffled"] = "–" if checked is None or math.isnan(checked.chance) else signed(checked.chance)
+            here += [] if checked is None else [(column.name, checked.lds, checked.chance_high)]
         if evaluated:
             row["LDS elsewhere"] = _elsewhere(way, evaluated)
         row["Validation"] = _validation(way)
         found.append(row)
     table = pd.DataFrame(found)
-    if said := verdict(here, different):
-        told.append(said)
+    if judging is not None:
+        told += judging.notes
+        if judging.sure and (said := verdict(here, judging.different)):
+            told.append(said)
     if (table["Validation"] == "–").all():
         table = table.drop(columns="Validation")
     else:
@@ -100,13 +163,13 @@ def quality_table(
     return table, told
 
 
-def lds_here(scores: np.ndarray | None, rows: slice, measured: Outcomes) -> float | None:
-    """The LDS of the target's scores; None without scores, nan where they are all alike."""
+def lds_here(scores: np.ndarray | None, rows: slice, measured: Outcomes) -> Check | None:
+    """The check of the target's scores, its LDS nan where they are all alike; None without scores."""
     if scores is None:
         return None
     from at2_core.verification import judged
 
-    return judged(scores[rows].mean(axis=0), measured.keep, measured.logit_probs[:, rows]).lds
+    return judged(scores[rows].mean(axis=0), measured.keep, measured.logit_probs[:, rows])
 
 
 def in_words(lds: float | None, different: int) -> str:
@@ -115,20 +178,25 @@ def in_words(lds: float | None, different: int) -> str:
         return "not computed"
     if math.isnan(lds):
         return "all alike"
+    if different < SURE:
+        return signed(lds)
     low, high = interval(lds, different)
-    return f"{lds:.2f} ({low:.2f} to {high:.2f})".replace("-", "−")
+    return f"{signed(lds)} ({signed(low)} to {signed(high)})"
 
 
-def verdict(found: Sequence[tuple[str, float]], different: int) -> str:
-    """Which of the methods predicts best, as far as so many different ablations can tell. found: (name, LDS)."""
-    known = sorted(((lds, name) for name, lds in found if not math.isnan(lds)), reverse=True)
+def verdict(found: Sequence[tuple[str, float, float]], different: int) -> str:
+    """Which of the methods predicts best, as far as so many different ablations can tell. found: (name, LDS, what its scores
+    seldom reach when they are shuffled)."""
+    known = sorted(((lds, name, high) for name, lds, high in found if not math.isnan(lds)), reverse=True)
     if len(known) < 2:
         return ""
-    (best, name), low = known[0], interval(known[0][0], different)[0]
-    near = [other for lds, other in known[1:] if interval(lds, different)[1] >= low]
+    if all(lds <= high for lds, _, high in known):
+        return "None of them predicts more of what the ablations did here than its scores do when they are shuffled."
+    (best, name, high), low = known[0], interval(known[0][0], different)[0]
+    near = [other for lds, other, _ in known[1:] if interval(lds, different)[1] >= low]
     said = f"{name} predicts best here"
-    if best <= 0:
-        return "None of them predicts what the ablations did here."
+    if best <= high:
+        said += ", but not better than its own scores when they are shuffled"
     return (
         f"{said}; too close to tell apart: {', '.join(near)}."
         if near
@@ -136,17 +204,9 @@ def verdict(found: Sequence[tuple[str, float]], different: int) -> str:
     )
 
 
-def interval(correlation: float, count: int) -> tuple[float, float]:
-    """95 % interval of a rank correlation over so many different ablations (Fisher's transform, with Spearman's variance)."""
-    if count < 5:
-        return -1.0, 1.0
-    at, half = math.atanh(max(-0.9999, min(0.9999, correlation))), 1.96 * math.sqrt(1.06 / (count - 3))
-    return math.tanh(at - half), math.tanh(at + half)
-
-
 def _validation(way: Way) -> str:
     """What an estimator's file says of it."""
-    if way.estimator is not None and (way.key == "at2" or way.identity.startswith("at2:")):
+    if way.estimator is not None and way.is_at2:
         value = figures(way.estimator).get("correlation")
         return "–" if value is None else f"{value:.2f}"
     return "–"
@@ -155,28 +215,38 @@ def _validation(way: Way) -> str:
 @st.cache_data(ttl=30, show_spinner=False, max_entries=16)
 def known_quality(models: tuple[str, ...], granularity: str) -> tuple[dict[str, float], str]:
     """Mean LDS by method of the latest evaluation of a model, by any of its names, and over what; empty where there is none."""
-    for run in find_evaluations():
+    for run in evaluations():
         try:
             request = asked(run)
             if request is None or request.model not in models or request.granularity != granularity:
                 continue
             rows = read_rows(run.folder)
-        except (At2Error, OSError):
+            if "lds" not in rows:
+                continue
+            rows["lds"] = pd.to_numeric(rows["lds"])
+            rows = rows[rows["lds"].notna() & rows["method"].notna()]
+            means = {str(name): float(lds) for name, lds in rows.groupby("method")["lds"].mean().items()}
+            examples = rows["example"].nunique()
+        except (
+            At2Error,
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ):  # damaged, or of another version
             continue
-        if "lds" not in rows or not rows["lds"].notna().any():
-            continue
-        rows = rows[rows["lds"].notna() & rows["method"].notna()]
-        means = rows.groupby("method")["lds"].mean().to_dict()
-        if len(request.estimators) == 1:  # then these are by its theta, not by the model's own
+        if request.estimators:  # then these are by their thetas, not by the model's own
             means = {name: value for name, value in means.items() if name not in NEEDS_THETA}
-        examples = rows["example"].nunique()
-        return means, f"{examples:,} examples of the latest evaluation, {plain(run.folder.name, 60)}"
+        if means:
+            return means, f"{examples:,} examples of the latest evaluation, {plain(run.folder.name, 60)}"
     return {}, ""
 
 
 def _elsewhere(way: Way, evaluated: Mapping[str, float]) -> str:
-    """What an evaluation says of the method; several estimators go there by their names."""
+    """What an evaluation says of the method; several estimators go there by name, and fingerprint where names repeat."""
     value = evaluated.get(way.key)
-    if value is None and way.estimator is not None:
-        value = evaluated.get(f"at2 {way.estimator.name}")
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+    if value is None and way.estimator is not None and way.is_at2:
+        name = f"at2 {way.estimator.name}"
+        value = evaluated.get(f"{name} {way.estimator.fingerprint}", evaluated.get(name))
+    return "–" if value is None else signed(value)

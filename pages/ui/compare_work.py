@@ -1,4 +1,4 @@
-"""What the Compare page's jobs do while they hold the model.
+"""What the Compare page's jobs do, and when they hold the model.
 
 `score`      scores of one method for every token of the response
 `outcomes`   random ablations, which scores are judged by
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from at2_core import exploration as explorations
 from at2_core.errors import EstimatorMismatch
 from at2_core.exploration import Exploration
-from pages.ui.compare_board import Board, Job, Outcomes, Result, Work
+from pages.ui.compare_board import Board, Job, Outcomes, Result, Work, marks, turn
 from pages.ui.compare_methods import THETA, Way, own_scores
 from pages.ui.session import Engine
 
@@ -29,48 +30,62 @@ def score(board: Board, exploration: Exploration, granularity: str, way: Way) ->
         from at2_core.baselines import by_estimator, find_method, matrix
 
         _warm(way)
+        _same_model(lm, exploration)
         if way.key.startswith(THETA):
             method = by_estimator(_checked(way, lm), "at2", way.name)
         else:
             method = find_method(way.key, estimator=_checked(way, lm), lm=lm)
-        generation = _generation(engine, lm, exploration, way.reads_attention)
-        reused = 0
+        sources = exploration.sources[granularity]
+        reused, learned = 0, set()
 
         def measure(keep: np.ndarray) -> np.ndarray:
             nonlocal reused
-            found, known = _measured(board, lm, generation, exploration, granularity, keep, job)
+            found, known = _measured(board, engine, lm, generation, exploration, granularity, keep, job)
             reused += known
+            learned.update(marks(keep))
             return found
 
-        began = time.monotonic()
-        sources = exploration.sources[granularity]
-        scored = matrix(method, lm, generation, sources, measure=measure)
-        seconds = time.monotonic() - began
+        def scored() -> tuple[Any, float]:
+            began, waited = time.monotonic(), job.waited
+            found = matrix(method, lm, generation, sources, measure=measure, cancel=job.cancel)
+            return found, time.monotonic() - began - (job.waited - waited)
+
+        if way.removes:  # between its ablations others have the model
+            generation = explorations.generation(exploration)
+            found, seconds = scored()
+        else:
+            with turn(engine, job):
+                generation = _generation(engine, lm, exploration, way.reads_attention)
+                found, seconds = scored()
         # What is on screen already stays, to the last digit: a saved example keeps its scores rounded.
         own = own_scores(exploration, granularity, way)
         name = way.name if way.key.startswith(THETA) else method.name
-        return Result(scored.scores if own is None else own, name, scored.passes, reused, seconds)
+        return Result(
+            found.scores if own is None else own, name, found.passes, reused, seconds, frozenset(learned)
+        )
 
     return work
 
 
 def outcomes(board: Board, exploration: Exploration, granularity: str) -> Work:
-    """Random ablations that no method has learned from."""
+    """Random ablations. Where there are few sources, a method may have learned from the same ones."""
 
     def work(engine: Engine, lm: Any, job: Job) -> Outcomes:
         from at2_core.ablation import random_keep
 
         began = time.monotonic()
-        generation = _generation(engine, lm, exploration, False)
+        _same_model(lm, exploration)
+        generation = explorations.generation(exploration)
         keep = random_keep(ABLATIONS, len(exploration.sources[granularity]), np.random.default_rng(0))
-        found, _ = _measured(board, lm, generation, exploration, granularity, keep, job)
-        return Outcomes(keep, found, time.monotonic() - began)
+        found, _ = _measured(board, engine, lm, generation, exploration, granularity, keep, job)
+        return Outcomes(keep, found, time.monotonic() - began - job.waited)
 
     return work
 
 
 def _measured(
     board: Board,
+    engine: Engine,
     lm: Any,
     generation: Any,
     exploration: Exploration,
@@ -82,7 +97,12 @@ def _measured(
 
     sources = exploration.sources[granularity]
     known = board.ablations(exploration.id, granularity)
-    return known.measure(keep, lambda rows: ablate(lm, generation, sources, rows, cancel=job.cancel), job)
+    return known.measure(
+        keep,
+        lambda rows: ablate(lm, generation, sources, rows, cancel=job.cancel),
+        job,
+        partial(turn, engine, job),
+    )
 
 
 def _generation(engine: Engine, lm: Any, exploration: Exploration, traced: bool) -> Any:
@@ -92,15 +112,18 @@ def _generation(engine: Engine, lm: Any, exploration: Exploration, traced: bool)
     generation = engine.kept(exploration.id)
     if generation is not None:
         return generation
-    if lm.name != exploration.model:
-        raise EstimatorMismatch(
-            f"This was made with {exploration.model}, but {lm.name} is loaded; generate it again to compare methods on it."
-        )
     generation = explorations.generation(exploration)
     if traced:
         generation = retrace(lm, generation)
         engine.keep(exploration.id, generation)
     return generation
+
+
+def _same_model(lm: Any, exploration: Exploration) -> None:
+    if lm.name != exploration.model:
+        raise EstimatorMismatch(
+            f"This was made with {exploration.model}, but {lm.name} is loaded; generate it again to compare methods on it."
+        )
 
 
 def _checked(way: Way, lm: Any) -> Any:

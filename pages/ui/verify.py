@@ -7,6 +7,7 @@ it verifies; results of another span, method, granularity or number are not show
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,9 @@ def verify(
             return
         k = _controls(exploration, subject, values)
         was = _state(subject, k)
-        watch = st.fragment(_results, run_every=_pace(*was))
-        watch(exploration, subject, k, values, was)
+        busy = session.engine().busy and not any(was[:2])
+        watch = st.fragment(_results, run_every=_pace(*was, busy))
+        watch(exploration, subject, k, values, was, busy)
 
 
 def verify_link() -> None:
@@ -129,7 +131,8 @@ def _number(most: int, granularity: str) -> int:
     usual = min(most, 1 if granularity in ("sentence", "paragraph", "document") else 3)
     key, asked = f"verify-k-{granularity}-{most}", st.query_params.get(PARAM, "")
     if key not in st.session_state:
-        st.session_state[key] = int(asked) if asked.isdecimal() and 1 <= int(asked) <= most else usual
+        named = re.fullmatch(r"\d{1,3}", asked, re.ASCII)
+        st.session_state[key] = int(asked) if named and 1 <= int(asked) <= most else usual
     if most > 1:
         plural = f"{granularity}s"
         k = st.slider(
@@ -150,11 +153,11 @@ def _number(most: int, granularity: str) -> int:
 # ------------------------------------------------------------------------------------------------- the results
 
 
-def _state(subject: Subject, k: int) -> tuple[bool, bool, str, bool]:
-    """What the page has to be drawn again for, when it changes: the two jobs at work, the model, others that have it."""
-    engine = session.engine()
+def _state(subject: Subject, k: int) -> tuple[bool, bool, str]:
+    """What the page has to be drawn again for, when it changes: the two jobs at work, and the model. Not whether others have
+    the model: every page that is open would be drawn again whenever anybody begins something."""
     own = [job is not None and job.active for job in (jobs().get(subject, k), jobs().get(subject, 0))]
-    return own[0], own[1], engine.status, engine.busy and not any(own)
+    return own[0], own[1], session.engine().status
 
 
 def _pace(removing: bool, checking: bool, status: str, busy: bool) -> float | None:
@@ -165,18 +168,24 @@ def _pace(removing: bool, checking: bool, status: str, busy: bool) -> float | No
 
 
 def _results(
-    exploration: Exploration, subject: Subject, k: int, values: np.ndarray, was: tuple[bool, bool, str, bool]
+    exploration: Exploration,
+    subject: Subject,
+    k: int,
+    values: np.ndarray,
+    was: tuple[bool, bool, str],
+    was_busy: bool,
 ) -> None:
     """One element, whatever the state. A page that is drawn again while the last drawing is being cleaned up can lose an
     element; one that is replaced by the next look does no harm, one that others stand behind takes the whole page down.
     """
-    if _state(subject, k) != was:
+    busy = session.engine().busy
+    if _state(subject, k) != was or (was_busy and not busy):  # then nobody needs to look any longer
         st.rerun()
     engine, removal, checked = session.engine(), jobs().get(subject, k), jobs().get(subject, 0)
     lines = []
     if engine.status != "ready":
         lines.append({"name": "model", "kind": "remark", "text": _not_ready(engine)})
-    elif was[3]:
+    elif was_busy:
         said = "The model is busy; what you press here begins when it is free."
         lines.append({"name": "model", "kind": "remark", "text": said})
     named = {name: job for name, job in (("removal", removal), ("check", checked)) if job is not None}

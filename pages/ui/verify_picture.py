@@ -28,7 +28,10 @@ _mount = st.components.v2.component(
 KEY = "verify-board"
 QUOTE = 140  # characters of a source
 NAT = "A drop of 1 nat makes words 2.7 times less likely, one of 5 nats 150 times."
-RANKED = "The correlation (Spearman, 1 at best, 0 for chance) says whether the scores put them in the order that was measured."
+RANKED = (
+    "The correlation (Spearman, 1 at best) says whether the scores put them in the order that was measured. What shuffled "
+    "scores reach is chance: where every source helps, how many stay already tells something."
+)
 MARKS = "Struck through: no longer said. Marked: said instead."
 
 
@@ -91,6 +94,8 @@ def _check(subject: Subject, sources: int, found: Check) -> dict[str, Any]:
     many = f"{subject.granularity}s"
     meaning = verify_words.check_meaning(
         found.lds,
+        chance=found.chance,
+        chance_high=found.chance_high,
         ablations=len(found.outcomes),
         different=len(np.unique(points, axis=0)),
         sources=sources,

@@ -17,7 +17,6 @@ from at2_core.segmentation import split_words
 
 SAME, GONE, NEW, BEYOND = "same", "gone", "new", "beyond"  # beyond: where the other text was cut
 ISLAND = 2  # so few unchanged words between longer changes are chance: "the" stands in every answer
-TRUSTED, ROUGH = 0.6, 0.3  # correlations
 MARKS = ".,;:!?…\"'()[]“”‘’«»。、！？"
 SURE = 10  # different ablations that a correlation needs to be told at all
 
@@ -170,14 +169,25 @@ def _said(words: Sequence[str], among: Sequence[str]) -> bool:
 def check_headline(lds: float) -> str:
     if math.isnan(lds):
         return "On this example there is no correlation to tell."
-    said = f"{lds:.2f}".replace("-", "−")
-    return f"On this example these scores predict what happens with correlation {said}."
+    return f"On this example these scores predict what happens with correlation {signed(lds)}."
 
 
 def check_meaning(
-    lds: float, *, ablations: int, different: int, sources: int, granularity: str, constant: str
+    lds: float,
+    *,
+    chance: float,
+    chance_high: float,
+    ablations: int,
+    different: int,
+    sources: int,
+    granularity: str,
+    constant: str,
 ) -> list[str]:
-    """Sentences. different: how many of the ablations were not alike. constant: "scores" or "outcomes" where nan."""
+    """Sentences. chance, chance_high: what the same scores reach when shuffled over the sources, on average and seldom.
+
+    different: how many of the ablations were not alike. constant: "scores" or "outcomes" where nan.
+    """
+    few = is_coarse(ablations, different, sources)
     said = []
     if math.isnan(lds):
         said.append(
@@ -185,31 +195,52 @@ def check_meaning(
             if constant == "scores"
             else "Whatever is removed, these words stay equally likely, so there is nothing for the scores to predict."
         )
-    elif lds >= TRUSTED:
-        said.append("The scores tell well which sources matter here: the colours can be trusted.")
-    elif lds >= ROUGH:
-        said.append("The scores tell roughly which sources matter here: take the colours for a hint.")
     else:
-        said.append("Do not trust the colours here: what is removed matters, but not as the scores say.")
-    if different < min(ablations, SURE) or 2**sources <= 2 * ablations:
         said.append(
-            f"With only {sources} {granularity}s the {ablations} ablations repeat themselves: {different} differ, so the "
-            "number is coarse. Smaller sources tell more."
+            f"The same scores, shuffled over the sources, reach {signed(chance)} on average, and one time in twenty "
+            f"{signed(chance_high)} or more."
         )
-    elif not math.isnan(lds):
-        low, high = interval(lds, different)
+    low, high = interval(lds, different)
+    if not math.isnan(lds) and not few:
+        said.append(_trust(lds, low, chance_high))
         said.append(
-            f"{ablations} ablations leave it uncertain: most likely between {_signed(low)} and {_signed(high)}."
+            f"{ablations} ablations leave it uncertain: most likely between {signed(low)} and {signed(high)}."
         )
+    if few:
+        said.append(coarse(ablations, different, sources, granularity))
     return said
 
 
-def _signed(value: float) -> str:
+def _trust(lds: float, low: float, chance_high: float) -> str:
+    """Against what the scores reach by chance: scores that are all positive predict something wherever they stand, since every
+    source that stays helps. low: the lower end of the correlation's interval."""
+    if low > chance_high:
+        return "These do clearly better, so which sources they name can be trusted here."
+    if lds > chance_high:
+        return (
+            "These do better, but not by more than so few ablations leave open: take the colours for a hint."
+        )
+    return "These do no better than that: do not trust the colours here."
+
+
+def is_coarse(ablations: int, different: int, sources: int) -> bool:
+    """Whether there are too few different ablations for a correlation to mean much."""
+    return different < min(ablations, SURE) or 2**sources <= 2 * ablations
+
+
+def coarse(ablations: int, different: int, sources: int, granularity: str) -> str:
+    return (
+        f"With only {sources} {granularity}s the {ablations} ablations repeat themselves: {different} differ, so the "
+        "number is coarse. Smaller sources tell more."
+    )
+
+
+def signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
 def interval(correlation: float, count: int) -> tuple[float, float]:
-    """About 95 %, by Fisher's transformation with the variance of rank correlations."""
+    """About 95 %, by Fisher's transformation with the variance of rank correlations; count: different ablations."""
     centre = math.atanh(max(-0.9999, min(0.9999, correlation)))
     spread = 1.96 * math.sqrt(1.06 / max(1, count - 3))
     return math.tanh(centre - spread), math.tanh(centre + spread)

@@ -165,6 +165,23 @@ def test_the_difference_is_one_minus_the_other_and_stays_over_a_reload(compare, 
     assert not seen.errors
 
 
+def test_when_a_method_of_the_difference_is_removed_the_address_says_what_is_shown_instead(visit):
+    seen = visit(f"compare?example={EXAMPLE}&methods=at2,average,bm25&difference=bm25,at2")
+    page = seen.page
+    page.get_by_text("blue = more by BM25, red = more by AT2").wait_for(timeout=MINUTES)
+    option = page.get_by_label("One method").locator("option").first
+    option.evaluate("(node) => { node.drawn = 1; }")
+    page.locator(".response .sentence").nth(1).click()
+    becomes(lambda: "pin" in address(seen), True)
+    page.wait_for_timeout(500)
+    assert option.evaluate("(node) => node.drawn") == 1  # a list that is open is not exchanged
+    page.get_by_test_id("stMultiSelect").locator("input").press("Backspace")  # the last one, BM25
+    page.get_by_text("blue = more by AT2, red = more by Average attention").wait_for(timeout=MINUTES)
+    becomes(lambda: address(seen).get("difference"), "at2,average")
+    assert address(seen)["methods"] == "at2,average"
+    assert not seen.errors
+
+
 def test_nobodys_text_is_more_than_text(visit):
     seen = visit("?run=new")
     page = seen.page

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
+from pathlib import Path
 
 from tests.browser.own_text import fill_in
 
@@ -76,7 +78,9 @@ def test_a_check_tells_its_correlation_and_belongs_to_what_is_pinned(visit):
     said = page.locator(".vf .checked .said").inner_text()
     found = re.fullmatch(r"On this example .* with correlation (−?[\d.]+)\.", said)
     assert -1 <= float(found[1].replace("−", "-")) <= 1
-    assert re.search("trusted|hint|Do not trust", page.locator(".vf .words").inner_text())
+    meaning = page.locator(".vf .words").inner_text()
+    assert re.search("shuffled over the sources, reach −?[0-9.]+ on average", meaning)
+    assert re.search("trust|hint|coarse", meaning)
     page.locator(".response .u").nth(1).click()  # another pin
     page.locator(".vf circle").first.wait_for(state="detached")
     page.goto(f"{seen.address}/{NUMBER}&granularity=sentence")
@@ -123,3 +127,48 @@ def test_hostile_text_stays_text(visit):
     assert not seen.strangers()
     assert not seen.dialogs
     assert not seen.errors
+
+
+MODULE = (
+    "data:text/javascript;base64,"
+    + base64.b64encode((Path(__file__).parents[2] / "assets" / "verify.js").read_bytes()).decode()
+)
+STREAM = """async (module) => {
+  const show = (await import(module)).default, parentElement = document.createElement("div");
+  document.body.append(parentElement);
+  const answer = (words, streaming) => ({ title: "Answer", note: "", words, streaming });
+  const draw = (headline, words, streaming) => show({ parentElement, setTriggerValue() {}, data: {
+    lines: [], check: null,
+    removal: { removed: { title: "", note: "", items: [] }, drop: null, hint: "", answers: {
+      headline, changed: !streaming, note: "",
+      before: answer([["The dog sleeps.", "same", false]], false), after: answer(words, streaming) } } } });
+  const parts = ["[role=status]", ".answers > .said", ".answer:last-child .text"];
+  const found = () => parts.map((part) => parentElement.querySelectorAll(part));
+  const said = [], texts = [];
+  draw("Without it the model says…", [["The ", "same", false]], true);
+  const first = found().map((nodes) => nodes[0]), kept = first[2].firstChild;
+  for (const [headline, words, streaming] of [
+    ["Without it the model says…", [["The ", "same", false], ["cat ", "new", false]], true],
+    ["Gone.", [["The ", "same", false], ["cat runs.", "new", false]], false],
+  ]) {
+    draw(headline, words, streaming);
+    said.push(found()[0][0].textContent);
+    texts.push(found()[2][0].textContent);
+  }
+  return { same: found().every((nodes, k) => nodes.length === 1 && nodes[0] === first[k]), kept: kept === first[2].firstChild,
+           said, texts, marks: parentElement.querySelectorAll("ins").length, headline: first[1].className };
+}"""
+
+
+def test_an_answer_that_grows_keeps_its_elements_and_is_told_once_it_is_there(chromium):
+    page = chromium.new_page()
+    found = page.evaluate(STREAM, MODULE)
+    page.close()
+    assert found == {
+        "same": True,
+        "kept": True,
+        "said": ["", "Gone."],
+        "texts": ["The cat ", "The cat runs."],
+        "marks": 1,
+        "headline": "said changed",
+    }

@@ -6,6 +6,8 @@ import base64
 import json
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +20,14 @@ from streamlit.testing.v1 import AppTest
 import at2_core as at2
 from at2_core import baselines, models
 from at2_core.catalogue import Entry
+from at2_core.errors import Cancelled, ModelNotAvailable
 from at2_core.estimator import Estimator, save_estimator
 from at2_core.generation import response_targets
 from at2_core.verification import check
 from pages.ui import compare_methods, compare_quality, compare_state, session
-from pages.ui.compare_board import CHUNK, Ablations, Board, Job, Result, board
+from pages.ui.compare_board import CHUNK, Ablations, Board, Job, Outcomes, Result, board, marks
 from pages.ui.compare_methods import WORDS, Way, short_name
+from pages.ui.compare_parts import Page
 from pages.ui.compare_state import State
 from pages.ui.jobs import Run, Settings
 
@@ -67,7 +71,7 @@ def exploration(tiny_lm, generation, estimator, tiny_folder, tmp_path, monkeypat
     monkeypatch.setattr(session, "MODEL", str(tiny_folder("llama")))
     monkeypatch.setattr(session, "ESTIMATOR", str(tmp_path / "theta.safetensors"))
     monkeypatch.setattr(session, "HEAD_START", 0.0)
-    monkeypatch.setattr(compare_quality, "find_evaluations", list)
+    monkeypatch.setenv("AT2_EVALUATIONS", str(tmp_path / "evaluations"))
     st.cache_resource.clear()
     st.cache_data.clear()
     made = at2.explore(tiny_lm, generation, estimator)
@@ -210,6 +214,40 @@ def test_another_estimator_of_the_model_is_a_method_and_its_name_is_text(
     assert not [b.label for b in at.button if "<script" in b.label]
 
 
+def test_estimators_of_the_same_name_are_told_apart_and_each_scores_by_its_own_theta(
+    exploration, tiny_lm, generation, tmp_path, monkeypatch
+):
+    twins = [
+        Estimator(theta, "AT2", tiny_lm.name, tiny_lm.fingerprint) for theta in (THETA[::-1].copy(), -THETA)
+    ]
+    entries = [Entry(str(n), tmp_path / f"{n}.safetensors", twin) for n, twin in enumerate(twins)]
+    monkeypatch.setattr(compare_methods, "list_estimators", lambda: entries)
+    keys = [f"theta-{twin.fingerprint}" for twin in twins]
+    at = opened(methods=f"at2,{keys[1]}")
+    for _ in range(2):  # what is drawn, and what comes back from the browser with the next run
+        shown = scores(at, exploration)
+        assert list(shown) == ["at2", keys[1]]
+        expected = at2.attribute(tiny_lm, generation, twins[1], granularity="sentence").scores
+        np.testing.assert_allclose(shown[keys[1]], expected, atol=1e-6)
+        names = [c["name"] for c in sent(at)["columns"]]
+        assert names[1] == f"AT2 · {twins[1].fingerprint}"
+        assert names[0].startswith("AT2 · ")
+        settled(at)
+    settled(at.multiselect[0].set_value([keys[1], keys[0]]).run())
+    assert address(at) == {"methods": f"{keys[1]},{keys[0]}"}
+    assert len(set(at.multiselect[0].options)) == len(at.multiselect[0].options)
+
+
+def test_a_name_that_looks_like_another_with_its_fingerprint_is_told_apart_too():
+    made = [Estimator(theta, "mine", "m", "f") for theta in (THETA, -THETA, 2 * THETA)]
+    names = ["mine", "mine", f"mine · {made[0].fingerprint}"]
+    ways = {
+        f"theta-{e.fingerprint}": Way(f"theta-{e.fingerprint}", n, "", e)
+        for e, n in zip(made, names, strict=True)
+    }
+    assert len({way.name for way in compare_methods.told_apart(ways).values()}) == 3
+
+
 def test_an_estimator_of_another_model_is_not_offered(exploration, tiny_lm, tmp_path, monkeypatch):
     foreign = Estimator(THETA, "foreign", "another-model", "0" * 12)
     monkeypatch.setattr(compare_methods, "list_estimators", lambda: [Entry("own", tmp_path / "x", foreign)])
@@ -262,10 +300,14 @@ def test_measuring_gives_each_methods_lds_for_the_pinned_span(exploration, tiny_
 
 def test_a_method_is_called_better_only_where_intervals_do_not_meet():
     told = partial(compare_quality.verdict, different=32)
-    assert told([("a", 0.94), ("b", 0.87)]) == "a predicts best here; too close to tell apart: b."
-    assert told([("a", 0.1), ("b", 0.9), ("c", math.nan)]).startswith("b predicts best here, by more")
-    assert told([("a", -0.2), ("b", 0.0)]).startswith("None of them")
-    assert told([("a", 0.9)]) == ""
+    assert told([("a", 0.94, 0.3), ("b", 0.87, 0.3)]) == "a predicts best here; too close to tell apart: b."
+    clear = [("a", 0.1, 0.3), ("b", 0.9, 0.3), ("c", math.nan, math.nan)]
+    assert told(clear).startswith("b predicts best here, by more")
+    assert told([("a", 0.69, 0.8), ("b", 0.2, 0.3)]).startswith("None of them")  # shuffled, they do as well
+    assert told([("a", 0.69, 0.8), ("b", 0.6, 0.3)]).startswith(
+        "a predicts best here, but not better than its own"
+    )
+    assert told([("a", 0.9, 0.3)]) == ""
     low, high = compare_quality.interval(0.5, 32)
     assert 0.15 < low < 0.25 < 0.7 < high < 0.75
 
@@ -279,22 +321,33 @@ def test_a_single_source_has_no_order(exploration, monkeypatch):
 
 
 def test_quality_that_an_evaluation_measured_is_shown_beside(exploration, tmp_path, monkeypatch):
-    from at2_core.evaluation_runs import EvaluationRequest, ask
+    from at2_core.evaluation_runs import SHOWN, EvaluationRequest, ask
     from at2_core.runs import RunFolder
 
-    run = RunFolder(tmp_path / "evaluated")
-    (run.folder / "rows").mkdir(parents=True)
-    ask(run, EvaluationRequest(model=exploration.model, data="x.jsonl"))
-    for number, lds in enumerate((0.25, 0.5)):
-        entries = {m: {"method": m, "row": {"lds": v}} for m, v in (("at2", lds), ("average", None))}
-        run.write(
-            f"rows/{number}.json",
-            {"example": str(number), "number": number, "key": str(number), "rows": entries},
-        )
-    monkeypatch.setattr(compare_quality, "find_evaluations", lambda: [run])
+    def evaluated(name: str, rows: list[dict], **request) -> None:
+        run = RunFolder(tmp_path / "evaluations" / name)
+        (run.folder / "rows").mkdir(parents=True)
+        ask(run, EvaluationRequest(model=exploration.model, data="x.jsonl", **request))
+        for number, row in enumerate(rows):
+            about = {"example": str(number), "number": number, "key": str(number), "group": ""}
+            run.write(
+                f"rows/{number}.json", {**about, "rows": row, "shown": {method: method for method in row}}
+            )
+        names = [f"rows/{number}.json" for number in range(len(rows))]
+        run.write(SHOWN, {"sheets": names, "methods": list(rows[0])})
+
+    evaluated("evaluated", [{"at2": {"lds": lds}, "average": {"lds": None}} for lds in (0.25, 0.5)])
+    time.sleep(0.02)  # what follows was begun later, and is no evaluation of the model's own theta
+    evaluated(".deleted-gone-1", [{"at2": {"lds": 0.9}}])
+    evaluated("damaged", [{"at2": {"lds": "high"}}])
+    evaluated("torn", [{"at2": {"lds": 0.8}}])
+    (tmp_path / "evaluations" / "torn" / "rows" / "0.json").write_text('{"number": 0}')
     at = opened(methods="at2,average")
     assert list(tables(at)[1]["LDS elsewhere"]) == ["0.38", "–"]
     assert "2 examples of the latest evaluation, evaluated" in said(at)
+    evaluated("others", [{"at2": {"lds": 0.9}, "average": {"lds": 0.1}}], estimators=("a",))
+    st.cache_data.clear()
+    assert list(tables(opened(methods="at2,average"))[1]["LDS elsewhere"]) == ["–", "0.10"]
 
 
 # ------------------------------------------------------------------------------------------------- the address
@@ -392,10 +445,10 @@ def test_an_ablation_is_measured_once_whoever_asks():
         asked.extend(row.tobytes() for row in rows)
         return rows.sum(axis=1, keepdims=True).astype(np.float32)
 
-    found, reused = known.measure(keep[:9], run, Job(("", "", "")))
+    found, reused = known.measure(keep[:9], run, Job(("", "", "")), nullcontext)
     assert reused == 0
     assert found[:, 0].tolist() == keep[:9].sum(axis=1).tolist()
-    found, reused = known.measure(keep[::-1], run, Job(("", "", "")))
+    found, reused = known.measure(keep[::-1], run, Job(("", "", "")), nullcontext)
     assert reused == 9
     assert found[:, 0].tolist() == keep[::-1].sum(axis=1).tolist()
     assert len(asked) == len(set(asked)) == len(keep)
@@ -406,7 +459,7 @@ def test_a_stopped_method_keeps_what_it_measured_and_can_go_on(exploration):
     shared = board().ablations(exploration.id, "word")
     measure = shared.measure
 
-    def slowly(keep, run, job):
+    def slowly(keep, run, job, hold):
         def first_then_stop(rows):
             job.cancel.set()  # the person presses Stop while the first ablations run
             return run_uncancelled(rows)
@@ -418,7 +471,7 @@ def test_a_stopped_method_keeps_what_it_measured_and_can_go_on(exploration):
         def run_uncancelled(rows):
             return ablate(session.engine().lm, gen, exploration.sources["word"], rows)
 
-        return measure(keep, first_then_stop, job)
+        return measure(keep, first_then_stop, job, hold)
 
     shared.measure = slowly
     settled(at.button(key="compute-context_cite_64").click().run())
@@ -429,7 +482,134 @@ def test_a_stopped_method_keeps_what_it_measured_and_can_go_on(exploration):
     (column,) = [c for c in sent(at)["columns"] if c["key"] == "context_cite_64"]
     assert column["scores"]
     assert column["cost"].startswith("64 forward passes · ")
-    assert f"{CHUNK} of them shared" in column["cost"]
+    assert column["cost"].endswith(f" s + {CHUNK} shared · by sentence")
+    assert tables(at)[1]["Time"][1].endswith(f" s + {CHUNK} shared")
+
+
+def test_others_have_the_model_between_the_ablations_of_a_costly_method(exploration, monkeypatch):
+    from at2_core import ablation
+
+    real, calls = ablation.ablate, []
+
+    def slow(lm, gen, sources, keep, **more):
+        calls.append(len(keep))
+        time.sleep(0.2)
+        return real(lm, gen, sources, keep, **more)
+
+    monkeypatch.setattr(ablation, "ablate", slow)
+    at = opened(methods="average,context_cite_256", granularity="word")
+    at.button(key="compute-context_cite_256").click().run()
+    while not calls:
+        time.sleep(0.01)
+    with session.engine().hold():
+        made = sum(calls)
+        time.sleep(0.3)
+        (job,) = [job for job in board()._jobs.values() if job.active]
+        assert sum(calls) == made < 256  # it waits in the meantime
+        assert job.state == "running"
+        assert "waiting for its next turn" in said(at.run())
+    settled(at)
+    result = board().result(job.key)
+    assert result.seconds < 0.25 * len(calls) + 0.2  # the wait is not the method's
+
+
+@pytest.mark.parametrize("key", ["gradient", "rollout"])
+def test_a_method_that_makes_no_ablations_can_be_stopped(exploration, monkeypatch, key):
+    def until_stopped(*_, cancel, **__):
+        assert cancel.wait(30)
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr(baselines, "matrix", until_stopped)
+    at = opened(methods=f"leave_one_out,{key}")
+    at.button(key=f"compute-{key}").click().run()
+    while board().job((exploration.id, "sentence", key)).state == "waiting":
+        time.sleep(0.01)
+    at.run().button(key=f"stop-compare-{key}").click().run()
+    settled(at)
+    assert ", stopped: " in said(at)
+    assert not session.engine().busy
+
+
+def test_looking_for_the_pace_keeps_no_ablations():
+    held = Board()
+    held.ablations("one", "word")._rows[b"x"] = np.zeros(1)
+    for number in range(20):
+        assert held.pace(str(number), "word") is None
+    assert held.pace("one", "word") == 0
+    assert len(held._ablations) == 1
+
+
+def test_methods_that_failed_without_a_model_are_computed_when_it_is_there(exploration, monkeypatch):
+    def missing(*_, **__):
+        raise ModelNotAvailable("There is no such model.")
+
+    load = models.load_model
+    monkeypatch.setattr(models, "load_model", missing)
+    engine = session.engine()
+    engine.start()
+    while engine.status != "failed":
+        time.sleep(0.01)
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.query_params["run"] = "test"
+    at.query_params["methods"] = "average,bm25"
+    settled(at.switch_page("pages/compare.py").run())
+    assert scores(at, exploration)["bm25"] is None
+    assert "There is no such model." in said(at)
+    monkeypatch.setattr(models, "load_model", load)
+    engine.start(again=True)
+    engine.wait()
+    at.run()
+    settled(at)
+    assert scores(at, exploration)["bm25"] is not None
+
+
+def test_scores_are_judged_by_ablations_that_no_method_learned_from(exploration):
+    keep = np.unique(np.random.default_rng(0).random((60, 20)) < 0.5, axis=0)[:32]
+    way, measured = (
+        Way("context_cite_64", "ContextCite 64", ""),
+        Outcomes(keep, np.zeros((32, 3), np.float32), 1.0),
+    )
+    many = replace_sources(exploration, 20)
+    page = Page(many, "sentence", session.engine(), Board())
+
+    def judged_after(learned: int):
+        page.board._keep(
+            page.key(way), Result(np.zeros((3, 20)), "", 64, 0, 1, frozenset(marks(keep[:learned])))
+        )
+        return compare_quality.judges(page, [way], measured)
+
+    found = judged_after(12)
+    assert not set(marks(found.outcomes.keep)) & set(marks(keep[:12]))
+    assert len(found.outcomes.keep) == len(found.outcomes.logit_probs) == found.different == 20
+    assert found.sure
+    too_few = judged_after(25)
+    assert len(too_few.outcomes.keep) == 32
+    assert not too_few.sure
+    assert any("ContextCite 64 learned from 25 of these ablations itself" in note for note in too_few.notes)
+    few = Page(replace_sources(exploration, 5), "sentence", session.engine(), Board())
+    coarse = compare_quality.judges(few, [way], Outcomes(keep[:, :5], measured.logit_probs, 1.0))
+    assert not coarse.sure
+    assert "With only 5 sentences the 32 ablations repeat themselves" in coarse.notes[0]
+
+
+def replace_sources(exploration, count: int):
+    return replace(exploration, sources={"sentence": exploration.sources["word"][:count]})
+
+
+def test_no_method_is_called_best_by_ablations_that_repeat_themselves(exploration):
+    at = opened(methods="at2,average")  # five sentences
+    settled(at.button(key="compare-measure-start").click().run())
+    assert "ablations repeat themselves" in said(at)
+    assert "predicts best" not in said(at)
+    assert {"LDS here", "Shuffled"} <= set(tables(at)[1])
+
+
+def test_a_response_that_is_gone_is_told(exploration):
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.query_params["run"] = "gone"
+    ran = at.switch_page("pages/compare.py").run()
+    assert not ran.exception
+    assert "That generation is not on this server any more; here is an example." in said(ran)
 
 
 def test_the_oldest_results_go_when_there_are_too_many():

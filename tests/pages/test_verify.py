@@ -23,10 +23,10 @@ from streamlit.testing.v1 import AppTest
 import at2_core as at2
 from at2_core import exploration as explorations
 from at2_core import models
-from at2_core.verification import Check, Removal, Verified
+from at2_core.verification import Check, Removal, Verified, judged
 from pages.ui import export, jobs, session, verify_jobs, verify_picture, verify_words
 from pages.ui.token_heatmap import ViewState
-from pages.ui.verify import subject_of
+from pages.ui.verify import _state, subject_of
 from pages.ui.verify_jobs import Job, Subject
 from pages.ui.verify_words import BEYOND, GONE, NEW, SAME
 
@@ -227,7 +227,8 @@ def test_the_number_is_in_the_address_and_stays_within_the_sources(run):
     assert at.query_params["remove"] == ["3"] or at.query_params["remove"] == "3"
     ran(at.slider(key="verify-k-sentence-4").set_value(1).run())
     assert "remove" not in at.query_params
-    assert opened(run, remove="99").slider(key="verify-k-sentence-4").value == 1
+    for nonsense in ("99", "9" * 5000, "²", "٣"):
+        assert opened(run, remove=nonsense).slider(key="verify-k-sentence-4").value == 1
     words = opened(run, granularity="word", remove="5")
     assert words.slider(key="verify-k-word-5").value == 5
 
@@ -256,6 +257,13 @@ def test_a_job_waits_its_turn_can_be_stopped_and_begun_again(run):
     at = ended(press(at, "verify-remove"))
     assert picture(at, "removal")["drop"]
     assert not engine.busy
+
+
+def test_others_who_begin_something_do_not_have_the_page_drawn_again(run):
+    subject = Subject(run.exploration.id, 0, TOKENS - 1, "sentence", "average")
+    free = _state(subject, 1)
+    with session.engine().hold():
+        assert _state(subject, 1) == free
 
 
 def test_a_job_that_works_already_is_not_begun_twice(run):
@@ -484,16 +492,35 @@ def test_without_a_pin_the_verdict_counts():
 
 
 def meaning(lds: float, **more) -> str:
-    usual = {"ablations": 32, "different": 32, "sources": 20, "granularity": "sentence", "constant": "scores"}
+    usual = {
+        "chance": 0.0, "chance_high": 0.3, "ablations": 32, "different": 32, "sources": 20,
+        "granularity": "sentence", "constant": "scores",
+    }  # fmt: skip
     return " ".join(verify_words.check_meaning(lds, **usual | more))
 
 
-def test_a_correlation_says_whether_to_trust_the_colours():
-    assert "can be trusted" in meaning(0.81)
+def test_a_correlation_is_held_against_what_the_same_scores_reach_by_chance():
+    assert "can be trusted here" in meaning(0.81)
     assert "for a hint" in meaning(0.45)
-    assert "Do not trust the colours here" in meaning(0.1)
-    assert "Do not trust the colours here" in meaning(-0.5)
+    assert "do not trust the colours here" in meaning(0.1)
+    assert "do not trust the colours here" in meaning(-0.5)
+    positive = meaning(0.69, chance=0.69, chance_high=0.82)  # random, but all positive
+    assert "shuffled over the sources, reach 0.69 on average" in positive
+    assert "0.82 or more" in positive
+    assert "do not trust the colours here" in positive
     assert verify_words.check_headline(0.814).endswith("with correlation 0.81.")
+
+
+def test_random_scores_that_predict_only_since_every_source_helps_are_not_trusted():
+    rng = np.random.default_rng(0)
+    keep = rng.random((32, 12)) < 0.5
+    outcomes = keep.sum(axis=1)[:, None] + 0.1 * rng.standard_normal(
+        (32, 1)
+    )  # how many stay is all that counts
+    found = judged(rng.random(12), keep, outcomes)
+    assert found.lds > 0.6
+    said = meaning(found.lds, chance=found.chance, chance_high=found.chance_high)
+    assert "trusted here" not in said
 
 
 def test_what_cannot_be_told_says_why():
@@ -502,6 +529,7 @@ def test_what_cannot_be_told_says_why():
     assert "no correlation" in verify_words.check_headline(math.nan)
     few = meaning(0.9, sources=3, different=8)
     assert "With only 3 sentences the 32 ablations repeat themselves: 8 differ" in few
+    assert "trust" not in few
     assert "repeat" not in meaning(0.9)
 
 
