@@ -13,6 +13,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,8 @@ def _sheets(
     settings: str,
 ) -> list[_Sheet]:
     """A sheet for each example, in order. An example without a prompt has one too: it says why."""
-    sheets, seen = [], set()
+    sheets: list[_Sheet] = []
+    seen, files = set(), Counter[str]()
     for number, example in enumerate(examples):
         # Records may share an id, and a row belongs to one of them.
         name = example.id if example.id not in seen else f"{example.id} ({example.seed:08x}, {number + 1})"
@@ -155,6 +157,9 @@ def _sheets(
             file = stem(lm, example, granularity, max_new_tokens)
         except At2Error:
             file = f"{example.key}-none"
+        files[file] += 1
+        if files[file] > 1:  # a record that is there twice
+            file += f"-{files[file]}"
         about = {"example": name, "key": example.key, "group": example.group}
         facts = json.dumps([settings, example.truth, example.answer])
         sheets.append(_Sheet(folder, f"rows/{file}.json", about, facts))

@@ -6,13 +6,16 @@ from pages.ui import frame
 
 frame.require()
 
-import streamlit as st  # noqa: E402 (the frame's guard comes first)
+from dataclasses import replace  # noqa: E402 (the frame's guard comes first)
+
+import streamlit as st  # noqa: E402
 
 from at2_core import exploration as explorations  # noqa: E402
 from at2_core.errors import At2Error  # noqa: E402
 from pages.ui import session  # noqa: E402
 from pages.ui.attribution_view import SETTINGS, attribution_view  # noqa: E402
 from pages.ui.example_views import opening  # noqa: E402
+from pages.ui.jobs import Run  # noqa: E402
 from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
@@ -24,6 +27,13 @@ NOTES = {
     "length": "Your own text. The response was cut at the number of tokens that you allowed.",
     "cancelled": "Your own text. The response was stopped here.",
     "given": "Your own text and your own response.",
+}
+LENGTHS = (16, 512)  # tokens of a response in the panel
+OF_DATA = {
+    "end": "",
+    "length": " The response was cut at {count} tokens.",
+    "cancelled": " The response was stopped here.",
+    "given": " The response is the one in the data.",
 }
 
 
@@ -71,7 +81,7 @@ def own(name: str) -> None:
     open_panel = run is None or run.state in ("failed", "stopped")
     label = "Your own text" if open_panel else "Your own text: change it and ask again"
     with st.expander(label, expanded=open_panel, key=f"own-panel-{open_panel}"):
-        asked = own_text(run)
+        asked = own_text(run and _typed(run))
     if asked:
         # A second press that was on its way before the first one's answer goes to the run that the first began.
         before = session.own_run()
@@ -95,7 +105,22 @@ def own(name: str) -> None:
         frame.complain(run.error, "run")
     else:
         exploration = session.current()
-        attribution_view(exploration, NOTES[exploration.stop_reason])
+        attribution_view(exploration, note_of(run, exploration))
+
+
+def _typed(run: Run) -> Run:
+    """The run as a person could have typed it: an evaluation's responses may be shorter or longer than the panel's."""
+    least, most = LENGTHS
+    length = min(most, max(least, run.settings.max_new_tokens))
+    return replace(run, settings=replace(run.settings, max_new_tokens=length))
+
+
+def note_of(run: Run, exploration: explorations.Exploration) -> str:
+    """Whose text it is, and how its response came about."""
+    if not run.settings.origin:
+        return NOTES[exploration.stop_reason]
+    count = len(exploration.response_ids)
+    return run.settings.origin + OF_DATA[exploration.stop_reason].format(count=count)
 
 
 engine = session.engine()

@@ -81,6 +81,14 @@ def test_rows_are_those_that_were_asked_for_last(tiny_lm, tmp_path):
     assert read_rows(tmp_path)["example"].tolist() == frame["example"].tolist() == ["e1"]
 
 
+def test_a_record_that_is_there_twice_has_rows_of_its_own(tiny_lm, tmp_path):
+    options = {"out_dir": tmp_path, "num_ablations": 4, "max_new_tokens": 4}
+    at2.evaluate(tiny_lm, [EXAMPLES[0], EXAMPLES[0]], ["bm25", "random"], **options)
+    rows = read_rows(tmp_path)
+    assert len(rows) == 4
+    assert not rows.duplicated(["example", "method"]).any()
+
+
 def test_two_names_for_one_method_have_a_row_each(tiny_lm, tmp_path):
     est = at2.uniform_estimator(tiny_lm)
     at2.evaluate(

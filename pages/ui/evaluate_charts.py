@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from at2_core.report import title
-from pages.ui.evaluate_methods import ours, short
+from pages.ui.evaluate_methods import FEWEST, ours, short
 from pages.ui.train_charts import GREY, HELD
 
 HEIGHT, LINE = 340, 15  # px of a picture, and between two names
@@ -60,12 +60,15 @@ def place(passes: float, gap: float) -> float:
 
 
 def by_method(summary: pd.DataFrame, measure: str, answer: str) -> go.Figure:
-    """A line a method, the best on top: its mean and interval."""
+    """A line a method, the best on top: its mean, and its interval where there is one."""
     rows = _rows(summary, measure, answer).sort_values("mean")
     names = [_named(method) for method in rows["method"]]
     figure = go.Figure([_points(rows.iloc[[i]], rows["mean"].iloc[[i]], [i], "x") for i in range(len(rows))])
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[-0.6, len(rows) - 0.4])
-    figure.update_xaxes(title={"text": f"{title(measure)}, mean with 95 % interval"}, zeroline=True)
+    spread = bool((rows["low"] < rows["high"]).any())
+    text = f"{title(measure)}, mean with 95 % interval" if spread else f"{title(measure)}, mean"
+    # Without intervals a small difference must not fill the picture.
+    figure.update_xaxes(title={"text": text}, zeroline=True, rangemode="normal" if spread else "tozero")
     return _laid_out(figure, max(HEIGHT, 26 * len(rows) + 60))
 
 
@@ -84,16 +87,21 @@ def apart(across: list[float], heights: list[float]) -> list[float]:
 
 
 def _rows(summary: pd.DataFrame, measure: str, answer: str) -> pd.DataFrame:
+    """The methods' rows; of few examples the interval is the mean alone, which draws none."""
     own = (summary["measure"] == measure) & (summary["answer"] == answer)
-    return summary[own & summary["mean"].notna()]
+    rows = summary[own & summary["mean"].notna()]
+    known = rows["low"].notna() & (rows["examples"] >= FEWEST)
+    return rows.assign(**{end: rows[end].where(known, rows["mean"]) for end in ("low", "high")})
 
 
 def _points(rows: pd.DataFrame, x: object, y: object, along: str) -> go.Scatter:
     row = rows.iloc[0]
+    drawn = row["low"] < row["high"]
     spread = {"type": "data", "symmetric": False, "array": [row["high"] - row["mean"]],
-              "arrayminus": [row["mean"] - row["low"]], "thickness": 1.2, "width": 3}  # fmt: skip
+              "arrayminus": [row["mean"] - row["low"]], "thickness": 1.2, "width": 3, "visible": bool(drawn)}  # fmt: skip
     own = ours(row["method"])
-    said = f"{_named(row['method'])}<br>{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]<br>{row['passes']:.0f} passes"
+    interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if drawn else ""
+    said = f"{_named(row['method'])}<br>{row['mean']:.3f}{interval}<br>{row['passes']:.0f} passes"
     return go.Scatter(
         x=list(x), y=list(y), mode="markers", showlegend=False, **{f"error_{along}": spread},  # type: ignore[call-overload]
         marker={"size": 10 if own else 7, "color": HELD if own else GREY}, hovertemplate=f"{said}<extra></extra>",

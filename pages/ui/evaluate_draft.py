@@ -187,6 +187,7 @@ FORM = Draft(
         "ablations": _USUAL.ablations,
         "new-tokens": _USUAL.max_new_tokens,
         "min-sources": _USUAL.min_sources,
+        "top-k": ", ".join(map(str, _USUAL.top_k)),
         "prompt-tokens": 0,  # 0: as many as the model takes
         "seed": _USUAL.seed,
         "not-learned-in": [],  # folders of training runs

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from at2_core.data import Example
-from at2_core.errors import At2Error
+from at2_core.errors import At2Error, Cancelled
 from at2_core.evaluation_runs import EvaluationRequest
 from at2_core.segmentation import split_paragraphs, split_sentences, split_words
 from pages.ui import frame, session
@@ -23,20 +25,27 @@ from pages.ui.train_runs import duration
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 20  # examples, to know about how many sources there are
+SEARCHED = 1000  # examples, for those that are long enough and short enough
 CHARACTERS = 4  # of a token, about
 TRIED = 4  # ablations
 MOST_JOBS = 16
+NONE_FITS = "None of the first {count:,} examples has enough sources and a prompt short enough; ask less of them under More."
+NO_RESPONSE = "The model ended its response to the example that was tried at once, so that nothing is known about the time."
+NO_SOURCES = "The example that was tried has no sources, so that nothing is known about the time."
 _SPLIT = {"word": split_words, "sentence": split_sentences, "paragraph": split_paragraphs}
 
 
 @dataclass
 class Job:
-    """One estimate. state: "working", "done" or "failed". generating, ablating: seconds for one response, for one ablation."""
+    """One estimate. state: "working", "done", "stopped" or "failed". generating, ablating: seconds for one response, for one
+    ablation. share: of the examples, those that are judged."""
 
     state: str = "working"
     generating: float = 0.0
     ablating: float = 0.0
+    share: float = 1.0
     error: str = ""
+    cancel: threading.Event = field(default_factory=threading.Event)
 
 
 def sources_of(examples: Sequence[Example], granularity: str) -> float:
@@ -68,42 +77,77 @@ def estimate(
 ) -> None:
     """Draw how long it takes, where that is known; pressed: begin to work it out. passes: ablations in all."""
     columns = tuple(sorted(request.columns.items()))
-    asked = (request.data, stamp, columns, request.granularity, request.max_new_tokens)
+    limits = (request.min_sources, request.max_prompt_tokens)
+    asked = (request.data, stamp, columns, request.granularity, request.max_new_tokens, limits)
     jobs, engine = _jobs(), session.engine()
-    if pressed and (asked not in jobs or jobs[asked].state == "failed"):
+    if pressed and (asked not in jobs or jobs[asked].state in ("failed", "stopped")):
         jobs[asked] = Job()
         while len(jobs) > MOST_JOBS:
-            jobs.popitem(last=False)
+            jobs.popitem(last=False)[1].cancel.set()
         engine.start(again=True)
-        typical = sorted(examples[:LOOKED_AT], key=_size)[min(LOOKED_AT, len(examples)) // 2]
-        threading.Thread(target=_work, args=(jobs[asked], engine, typical, request), daemon=True).start()
+        threading.Thread(target=_work, args=(jobs[asked], engine, examples, request), daemon=True).start()
     job = jobs.get(asked)
     if job is not None:
         working = job.state == "working"
         number = min(request.examples, len(examples))
-        st.fragment(_show, run_every=0.5 if working else None)(job, engine, number, passes, working)
+        fewer = min(number, round(job.share * len(examples)))
+        st.fragment(_show, run_every=0.5 if working else None)(
+            job, engine, fewer, passes * fewer / max(1, number), working
+        )
 
 
 def _size(example: Example) -> int:
     return len(example.task.context) + sum(len(d.text) for d in example.task.documents)
 
 
-def _work(job: Job, engine: Engine, example: Example, request: EvaluationRequest) -> None:
+def fitting(lm: Any, examples: Sequence[Example], request: EvaluationRequest, job: Job) -> list[Example]:
+    """Some of the examples that are judged; the job gets to know how many are. Raises At2Error where none is, or Cancelled."""
+    if request.min_sources <= 2 and request.max_prompt_tokens is None:
+        return list(examples[:LOOKED_AT])
+    from at2_core.prompts import render
+    from at2_core.sources import cut
+
+    found: list[Example] = []
+    searched = 0
+    for searched, example in enumerate(examples[:SEARCHED], 1):  # noqa: B007
+        if job.cancel.is_set():
+            raise Cancelled("Stopped.")
+        with contextlib.suppress(At2Error):  # what has no prompt is skipped
+            prompt = render(lm.tokenizer, example.task)
+            short = request.max_prompt_tokens is None or prompt.n <= request.max_prompt_tokens
+            if short and len(cut(prompt, request.granularity)) >= request.min_sources:
+                found.append(example)
+        if len(found) >= LOOKED_AT:
+            break
+    if not found:
+        raise At2Error(NONE_FITS.format(count=searched))
+    job.share = len(found) / searched
+    return found
+
+
+def _work(job: Job, engine: Engine, examples: Sequence[Example], request: EvaluationRequest) -> None:
     try:
-        lm = engine.wait()
+        lm = engine.wait(job.cancel)
         from at2_core.ablation import random_keep
         from at2_core.evaluation import ExampleAblations
 
-        with engine.hold():
+        with engine.hold(job.cancel):
+            typical = sorted(fitting(lm, examples, request, job), key=_size)
+            example = typical[len(typical) // 2]
             began = time.perf_counter()
-            tried = ExampleAblations(lm, example, None, request.granularity, request.max_new_tokens)
+            tried = ExampleAblations(
+                lm, example, None, request.granularity, request.max_new_tokens, job.cancel
+            )
             job.generating = time.perf_counter() - began
+            if not tried.gen.response_ids or not tried.sources:
+                raise At2Error(NO_RESPONSE if tried.sources else NO_SOURCES)
             keep = random_keep(TRIED, len(tried.sources), np.random.default_rng(0))
             began = time.perf_counter()
-            if tried.gen.response_ids and tried.sources:
-                tried.measure(keep)
+            tried.measure(keep)
             job.ablating = (time.perf_counter() - began) / TRIED
         job.state = "done"
+    except Cancelled:
+        job.state = "stopped"
     except At2Error as error:
         job.error, job.state = str(error), "failed"
     except Exception as error:
@@ -117,7 +161,12 @@ def _show(job: Job, engine: Engine, examples: int, passes: float, was_working: b
         st.rerun()
     if job.state == "working":
         loading = engine.status == "loading"
-        frame.remark(f"{engine.message}…" if loading else "Trying one example…", "evaluate-estimate")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            frame.remark(f"{engine.message}…" if loading else "Trying one example…", "evaluate-estimate")
+            st.button("Stop", icon=":material/stop_circle:", on_click=job.cancel.set, disabled=job.cancel.is_set(),
+                      key="evaluate-estimate-stop")  # fmt: skip
+    elif job.state == "stopped":
+        frame.remark("Stopped; nothing is known about the time.", "evaluate-estimate")
     elif job.state == "failed":
         frame.complain(job.error, "evaluate-estimate")
     else:

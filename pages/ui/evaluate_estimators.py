@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import streamlit as st
@@ -11,8 +13,9 @@ import streamlit as st
 from at2_core.card import plain
 from at2_core.catalogue import Entry, list_estimators
 from at2_core.errors import At2Error
-from at2_core.estimator import check_estimator, load_estimator
-from pages.ui import frame, session
+from at2_core.estimator import Estimator, check_estimator, load_estimator
+from pages.ui import estimator_choice, frame, session
+from pages.ui.evaluate_runs import is_loaded_here
 
 if TYPE_CHECKING:
     from at2_core.models import LanguageModel
@@ -31,40 +34,49 @@ class Heads:
 @dataclass(frozen=True)
 class Sorted:
     """The catalogue's estimators for a model. controls: learned for another model of this shape. misfits: by name, with the
-    reason. usual: fingerprint of the model's own, "" where it has none. known: whether its heads are known."""
+    reason. usual: fingerprint of the model's own, "" where it has none. known: whether its heads are known. given: how an
+    evaluation finds the model's own, where the server was told which; "" where it finds that by the model's name."""
 
     fitting: tuple[Entry, ...]
     controls: tuple[Entry, ...]
     misfits: tuple[tuple[str, str], ...]
     usual: str
     known: bool
+    given: str = ""
 
 
 def sort_estimators(model: str) -> Sorted:
     """All that are in the catalogue, one entry for each theta."""
-    heads = _heads(model)
+    heads, own, given = _heads(model), _usual(model), ""
+    entries = list_estimators()
+    if own is not None and is_loaded_here(model) and session.ESTIMATOR:
+        given = own.fingerprint
+        if all(entry.fingerprint != given for entry in entries):
+            path = Path(session.ESTIMATOR).absolute()
+            entries, given = [Entry("imported", path, own), *entries], str(path)
     fitting, controls, misfits, seen = [], [], [], set()
-    for entry in list_estimators():
+    for entry in entries:
         if entry.estimator is None or entry.fingerprint in seen:
             continue
         seen.add(entry.fingerprint)
+        usual = own is not None and entry.fingerprint == own.fingerprint
         if heads is None:
-            if entry.model == model:
+            if entry.model == model or usual:
                 fitting.append(entry)
             continue
         try:
             check_estimator(entry.estimator, cast("LanguageModel", heads))
         except At2Error as error:
             misfits.append((entry.name, str(error)))
+            own, given = (None, "") if usual else (own, given)
             continue
-        other = not entry.estimator.model_fingerprint and entry.model not in ("", heads.name, model)
+        other = (
+            not usual and not entry.estimator.model_fingerprint and entry.model not in ("", heads.name, model)
+        )
         (controls if other else fitting).append(entry)
-    try:
-        usual = load_estimator(heads.name if heads else model).fingerprint
-    except At2Error:
-        usual = ""
-    fitting.sort(key=lambda entry: entry.fingerprint != usual)  # methods that pick heads go by the first
-    return Sorted(tuple(fitting), tuple(controls), tuple(misfits), usual, heads is not None)
+    first = own.fingerprint if own is not None else ""
+    fitting.sort(key=lambda entry: entry.fingerprint != first)  # methods that pick heads go by the first
+    return Sorted(tuple(fitting), tuple(controls), tuple(misfits), first, heads is not None, given)
 
 
 def choose_estimators(found: Sorted, key: str) -> list[str]:
@@ -80,14 +92,29 @@ def choose_estimators(found: Sorted, key: str) -> list[str]:
         return f"{entry.name}{own}{negative}"
 
     if entries:
+        labels = distinct({fingerprint: said(fingerprint) for fingerprint in entries})
         st.multiselect(
-            "Estimators", list(entries), key=key, format_func=said, persist_state="session",
+            "Estimators", list(entries), key=key, format_func=labels.__getitem__, persist_state="session",
             placeholder="the model's own" if found.usual else "choose one or more",
             help="Of several, each is a method of its own, AT2: NAME. The methods that pick heads go by the first.",
         )  # fmt: skip
     _others(found)
     chosen = set(st.session_state[key])
     return [fingerprint for fingerprint in entries if fingerprint in chosen]
+
+
+def distinct(texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts by fingerprint, with the fingerprint in those that occur more than once: a choice comes back as its label,
+    and of equal ones the first would be taken."""
+    counts = Counter(texts.values())
+    return {key: f"{text} ({key})" if counts[text] > 1 else text for key, text in texts.items()}
+
+
+def to_request(found: Sorted, chosen: Sequence[str], needed: bool) -> tuple[str, ...]:
+    """Estimators as an evaluation's process finds them, which knows the catalogue, but not what this server was told."""
+    if not chosen:
+        return (found.given,) if needed and found.given else ()
+    return tuple(found.given if found.given and f == found.usual else f for f in chosen)
 
 
 def _others(found: Sorted) -> None:
@@ -114,9 +141,19 @@ def possible(
     return f"This model has no estimator, which {names} need; choose one, learn one on the Train page, or leave them out."
 
 
+def _usual(model: str) -> Estimator | None:
+    """What is used where nothing is chosen."""
+    if is_loaded_here(model):
+        return estimator_choice.usual()
+    try:
+        return load_estimator(model)
+    except At2Error:
+        return None
+
+
 def _heads(model: str) -> Heads | None:
     """Of the loaded model, else of what the bundled estimator says about its own."""
-    lm = session.engine().lm if model == session.MODEL else None
+    lm = session.engine().lm if is_loaded_here(model) else None
     if lm is not None:
         return Heads(lm.name, lm.num_layers, lm.num_heads, lm.fingerprint)
     try:

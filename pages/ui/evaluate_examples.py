@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from at2_core.card import plain
 from at2_core.data import Example
 from at2_core.errors import At2Error
-from at2_core.evaluation_runs import EvaluationRequest
+from at2_core.evaluation_runs import SHOWN, EvaluationRequest
 from at2_core.measures import measures_of
 from at2_core.prompts import without_surrogates
 from at2_core.report import title
@@ -19,7 +21,7 @@ from at2_core.runs import RunFolder
 from pages.ui import frame, session
 from pages.ui.evaluate_figures import rows_of, unhurried
 from pages.ui.evaluate_methods import short
-from pages.ui.evaluate_runs import EVALUATIONS
+from pages.ui.evaluate_runs import EVALUATIONS, is_loaded_here
 from pages.ui.jobs import Run, Settings
 from pages.ui.model_status import waiting_for_model
 from pages.ui.train_reading import look, read_as
@@ -83,7 +85,10 @@ def by_example(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 def _open(run: RunFolder, request: EvaluationRequest, table: pd.DataFrame, key: str | None) -> None:
     """The button, and what comes between it and Explore."""
     name = next(iter(table.loc[table["key"] == key, "example"]), None)
-    elsewhere = request.model not in (session.MODEL, _folder(session.MODEL))
+    elsewhere = not is_loaded_here(request.model)
+    # A button is forgotten when its page is left; so is what was wished there.
+    if "evaluate-open" not in st.session_state:
+        st.session_state.pop(OPENING, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         pressed = st.button("Open in Explore", icon=":material/format_ink_highlighter:", key="evaluate-open",
                             disabled=name is None or elsewhere)  # fmt: skip
@@ -102,14 +107,15 @@ def _open(run: RunFolder, request: EvaluationRequest, table: pd.DataFrame, key: 
     if pressed and key is not None and not elsewhere:
         st.session_state[OPENING] = (run.name, key)
         engine.start(again=True)
-    if st.session_state.get(OPENING, ("", ""))[0] != run.name:
+    if st.session_state.get(OPENING) != (run.name, key):
+        st.session_state.pop(OPENING, None)  # another one was chosen since
         return
     if engine.status != "ready":
         waiting_for_model(engine, "The example opens when the model is there.", "evaluate-open")
         return
-    _, key = st.session_state.pop(OPENING)
+    st.session_state.pop(OPENING)
     try:
-        started = explore(run, request, key)
+        started = explore(run, request, str(key))
     except At2Error as error:
         frame.complain(str(error), "evaluate-open")
     else:
@@ -135,40 +141,22 @@ def find_example(request: EvaluationRequest, key: str) -> Example:
 
 
 def settings_of(run: RunFolder, request: EvaluationRequest, example: Example) -> Settings:
-    """What gives exactly the tokens that were judged: the given response, or the text of the kept ids where the tokenizer
-    makes the same of it, or else the model's response again, which without sampling is the same."""
+    """What gives exactly the tokens that were judged: the given response, or the kept ids of the model's own, or else that
+    response once more, which without sampling is the same."""
+    origin = f"From the evaluation {run.name}, example {without_surrogates(plain(example.id, 80))}."
     if example.response is not None:
-        return Settings(max_new_tokens=request.max_new_tokens, response=example.response)
-    ids = response_ids(run, example.key)
-    text = _text(ids) if ids else None
-    return Settings(max_new_tokens=request.max_new_tokens, response=text)
+        return Settings(request.max_new_tokens, response=example.response, origin=origin)
+    ids = tuple(response_ids(run, example.key) or ())
+    return Settings(request.max_new_tokens, response_ids=ids, origin=origin)
 
 
 def response_ids(run: RunFolder, key: str) -> list[int] | None:
     """The ids that are kept with the example's ablations; None where there are none."""
-    for path in sorted(run.folder.glob(f"ablations/{key}-*.npz")):
+    sheets = (run.read(SHOWN) or {}).get("sheets", [])
+    for name in (Path(sheet).stem for sheet in sheets if Path(sheet).name.startswith(f"{key}-")):
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(run.folder / "ablations" / f"{name}.npz", allow_pickle=False) as arrays:
                 return [int(i) for i in arrays["response_ids"]]
-        except (OSError, ValueError, KeyError, EOFError):  # damaged, or just being replaced
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged, or being replaced
             continue
     return None
-
-
-def _text(ids: list[int]) -> str | None:
-    """The text of these ids, if it gives the same ids again."""
-    from at2_core.generation import Detokenizer
-    from at2_core.tokens import encode_text
-
-    tokenizer = session.engine().lm.tokenizer
-    detokenizer = Detokenizer(tokenizer)
-    for token in ids:
-        detokenizer.add(token)
-    text, _ = detokenizer.finish()
-    again, _ = encode_text(tokenizer, text)
-    return text if list(again) == ids and text.strip() else None
-
-
-def _folder(model: str) -> str:
-    path = Path(model).expanduser()
-    return str(path.absolute()) if path.exists() else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -9,24 +10,24 @@ from collections import Counter
 import pandas as pd
 import streamlit as st
 
-from at2_core.evaluation_runs import read_rows
+from at2_core.evaluation_runs import SHOWN, read_rows
 from at2_core.measures import summarize
 from at2_core.runs import RunFolder
 
 LIVE, WHOLE = 200, 2000  # bootstrap resamples, while it works and afterwards
 PER_SECOND = 100  # examples that a summary is given a second of rest for
 REFERENCE = "average"
-Stamp = tuple[int, int]
+Stamp = tuple[int, ...]
 
 
 def stamp(run: RunFolder) -> Stamp:
-    """Changes with the rows: how many files there are, and the latest one's time."""
-    try:
-        with os.scandir(run.folder / "rows") as files:
-            times = [file.stat().st_mtime_ns for file in files if file.name.endswith(".json")]
-    except OSError:
-        return 0, 0
-    return len(times), max(times, default=0)
+    """Changes with the rows, and with which of them are asked for: how many files, and times."""
+    times, began = [], 0
+    with contextlib.suppress(OSError):
+        began = run.folder.joinpath(SHOWN).stat().st_mtime_ns
+    with contextlib.suppress(OSError), os.scandir(run.folder / "rows") as files:
+        times = [file.stat().st_mtime_ns for file in files if file.name.endswith(".json")]
+    return len(times), max(times, default=0), began
 
 
 def unhurried(run: RunFolder, working: bool) -> Stamp:
@@ -46,7 +47,7 @@ def _read(folder: str, stamp: Stamp) -> pd.DataFrame:
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def rows_of(folder: str, stamp: Stamp) -> pd.DataFrame:
-    """A row per example and method, without the skipped ones; of two for the same, the later."""
+    """A row per example and method, without the skipped ones. Records that are quite the same share a sheet."""
     rows = _read(folder, stamp)
     judged = rows[rows["method"].notna()]
     return judged.drop_duplicates(["example", "method"], keep="last").reset_index(drop=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import streamlit as st
@@ -13,8 +12,8 @@ from at2_core.sources import GRANULARITIES
 from pages.ui import evaluate_runs, frame, session, train_runs
 from pages.ui.evaluate_draft import FORM, MODEL
 from pages.ui.evaluate_estimate import ablations_of, estimate, sources_of
-from pages.ui.evaluate_estimators import choose_estimators, possible, sort_estimators
-from pages.ui.evaluate_methods import ABOUT, NAMES, OF_ESTIMATOR, OFFERED, label
+from pages.ui.evaluate_estimators import choose_estimators, possible, sort_estimators, to_request
+from pages.ui.evaluate_methods import ABOUT, NAMES, OF_ESTIMATOR, OFFERED, label, top_k
 from pages.ui.evaluate_start import start_evaluation, started
 from pages.ui.train_data import choose_data
 from pages.ui.train_reading import Found
@@ -43,9 +42,12 @@ def new_evaluation(first: bool) -> None:
     with left, st.container(gap="small"):
         found = choose_data(FORM)
         usable = found.examples.examples if found and found.examples and not found.complaint else []
-        true = sum(bool(example.truth) for example in usable)
+        true = sum(bool(example.truth) and example.answer is not None for example in usable)
         if true:
             frame.remark(f"{true:,} of them say which sentences support the answer: known truth is measured, too.",
+                         "evaluate-truth")  # fmt: skip
+        elif any(example.truth for example in usable):
+            frame.remark("Known truth is measured where the answer that it supports is known; choose the column of the answer.",
                          "evaluate-truth")  # fmt: skip
     with right, st.container(gap="small"):
         request, rows, why_not = _asked(found, len(usable), true)
@@ -70,7 +72,7 @@ def new_evaluation(first: bool) -> None:
             st.caption(why_not)
         else:
             passes = _what_will_be_run(request, rows, found, said)
-            if request.model == session.MODEL:
+            if evaluate_runs.is_loaded_here(request.model):
                 estimate(request, usable, found.stamp, passes, pressed=pressed)
             elif pressed:
                 frame.remark(ELSEWHERE.format(model=session.MODEL), "evaluate-estimate")
@@ -99,7 +101,7 @@ def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationReque
     )
     methods = _methods()
     found_estimators = sort_estimators(model)
-    if model == session.MODEL and not found_estimators.known:
+    if evaluate_runs.is_loaded_here(model) and not found_estimators.known:
         session.engine().start()  # whose heads it has is not known otherwise
     estimators = choose_estimators(found_estimators, key("estimators"))
     with st.expander("More", key="evaluate-more"):  # what most people leave as it is
@@ -111,21 +113,28 @@ def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationReque
                                     "the model takes.")  # fmt: skip
         with right:
             seed = _number("Seed", "seed", help="Of the ablations, and of methods with chance in them.")
-        st.text_input("Name of the evaluation", key=key("name"), max_chars=80, **KEPT)
+        left, right = st.columns([1, 2], gap="small")
+        with left:
+            st.text_input("Top k", key=key("top-k"), max_chars=40, **KEPT,
+                          help="How many of the highest-scored sources are removed together, with commas between. Empty: none, "
+                               "which leaves the LDS.")  # fmt: skip
+        with right:
+            st.text_input("Name of the evaluation", key=key("name"), max_chars=80, **KEPT)
         learned = _not_learned_in()
-    path = os.path.abspath(os.path.expanduser(model))
+    drops = top_k(str(value("top-k")))
     request = EvaluationRequest(
-        path if model and os.path.exists(path) else model,
+        evaluate_runs.located(model),
         found.source if found else "",
         dict(found.columns or {}) if found else {},
         examples=examples,
         min_sources=min_sources,
         max_prompt_tokens=prompt_tokens or None,
         methods=tuple(methods),
-        estimators=tuple(estimators),
+        estimators=to_request(found_estimators, estimators, any(m in OF_ESTIMATOR for m in methods)),
         not_learned_in=learned,
         granularity=granularity,
         ablations=ablations,
+        top_k=drops or (),
         max_new_tokens=new_tokens,
         seed=seed,
     )
@@ -136,6 +145,10 @@ def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationReque
         why_not = "Name a model."
     elif not methods:
         why_not = "Choose one method or more."
+    elif drops is None:
+        why_not = "Top k is no list of different numbers from 1 on, as in 1, 3, 5; correct it under More."
+    elif ablations == 1:
+        why_not = "One ablation has no correlation; ask for 0, or for 4 and more."
     elif not ablations and not true:
         why_not = "Without ablations there is only known truth to judge by, and these examples have none; ask for ablations."
     else:

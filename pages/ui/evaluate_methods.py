@@ -51,6 +51,7 @@ PASSES = {
     "gradient": 3,
     "input_x_gradient": 3,
 }  # of the whole response; a backward pass counts as two
+FEWEST = 5  # examples; of fewer an interval says too little to mark or to draw
 LONGEST = 26  # characters of a name where there is little room
 
 MEASURES = {
@@ -106,3 +107,12 @@ def passes_of(methods: Sequence[str], sources: float) -> float:
 def measuring(ablations: int, rows: int, drops: int) -> int:
     """Forward passes over an example that judging takes at most: what removes the same sources is run once. drops: of a row."""
     return ablations + 1 + drops * rows if ablations else 0
+
+
+def top_k(text: str) -> tuple[int, ...] | None:
+    """The numbers of a list with commas; None where it is none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(re.fullmatch(r"0*[1-9]\d{0,3}", part, re.ASCII) for part in parts):
+        return None
+    found = tuple(int(part) for part in parts)
+    return found if len(set(found)) == len(found) else None

@@ -22,7 +22,7 @@ from pages.ui.evaluate_figures import (
     summary_of,
     unhurried,
 )
-from pages.ui.evaluate_methods import explained, label
+from pages.ui.evaluate_methods import FEWEST, explained, label
 from pages.ui.evaluate_table import ABOUT, KINDS, table
 from pages.ui.train_report import PLAIN
 
@@ -32,6 +32,8 @@ LEGEND = {
     DIFFERENCE: "How much more than {reference} on the same examples, mean and 95 % bootstrap interval. Green: more, red: "
     "less, beyond the interval.",
 }
+NOTHING = "There is nothing to show: no example has ablations that change the response, or a known truth with its answer."
+NOTHING_YET = "The table appears with the first example that has something to judge by."
 
 
 def figures(run: RunFolder, working: bool) -> None:
@@ -46,6 +48,9 @@ def figures(run: RunFolder, working: bool) -> None:
     reference = REFERENCE if REFERENCE in methods else methods[0]
     with st.spinner("Working out the intervals…", show_time=True):
         summary = summary_of(folder, now, reference, LIVE if working else WHOLE)
+    if not len(summary):
+        frame.remark(NOTHING_YET if working else NOTHING, "evaluate-no-measure")
+        return
     answers = [answer for answer in KINDS if (summary["answer"] == answer).any()]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="row-evaluate-table"):
         st.markdown("#### Methods", width="content")
@@ -66,6 +71,7 @@ def figures(run: RunFolder, working: bool) -> None:
     with st.container(key="quiet-evaluate-legend"):
         st.text(
             LEGEND[shown].format(reference=label(reference))
+            + (f" Nothing is marked below {FEWEST} examples." if _few(summary, answer) else "")
             + (" Intervals are coarse while it works." if working else "")
         )
     _pictures(summary, run.name)
@@ -89,6 +95,10 @@ def _pictures(summary: pd.DataFrame, name: str) -> None:
                             alt=f"{heading}: {title(measure, answer)}", config=PLAIN)  # fmt: skip
     with st.container(key="quiet-evaluate-measure"):
         st.text(f"{title(measure, answer)}: {explained(measure)}" + (f" {ABOUT[answer]}." if answer else ""))
+
+
+def _few(summary: pd.DataFrame, answer: str) -> bool:
+    return bool((summary.loc[summary["answer"] == answer, "examples"] < FEWEST).any())
 
 
 def _keep_choice(key: str, options: Sequence[Any], usual: Any) -> None:

@@ -12,6 +12,7 @@ from at2_core.evaluation_runs import EvaluationRequest, asked
 from at2_core.prompts import without_surrogates
 from at2_core.runs import ACTIVE, Progress, RunFolder
 from pages.ui import evaluate_runs, frame, train_process, train_runs
+from pages.ui.evaluate_estimators import distinct
 from pages.ui.evaluate_examples import examples_table
 from pages.ui.evaluate_export import export
 from pages.ui.evaluate_figures import skipped_of, unhurried
@@ -74,9 +75,12 @@ def asked_in_words(request: EvaluationRequest) -> str:
         parts.append(f"at least {request.min_sources} sources")
     if request.max_prompt_tokens:
         parts.append(f"prompts of at most {request.max_prompt_tokens:,} tokens")
+    if request.ablations and request.top_k != EvaluationRequest("", "").top_k:
+        parts.append(f"without the top {', '.join(map(str, request.top_k))}" if request.top_k else "no drops")
     if request.estimators:
-        names = {entry.fingerprint: entry.name for entry in list_estimators()}
-        parts.append(f"estimators: {', '.join(names.get(f, f) for f in request.estimators)}")
+        known = {entry.fingerprint: entry.name for entry in list_estimators()}
+        names = distinct({which: known.get(which, Path(which).name) for which in request.estimators})
+        parts.append(f"estimators: {', '.join(names.values())}")
     if request.not_learned_in:
         parts.append(f"without what {', '.join(Path(f).name for f in request.not_learned_in)} learned from")
     return " · ".join(parts)
@@ -89,23 +93,30 @@ def _follow(run: RunFolder, was_working: bool) -> None:
     progress = train_process.seen(run)
     if (progress.state in ACTIVE) != was_working or not run.folder.exists():
         st.rerun()
-    stopping = progress.state in ACTIVE and train_process.stopping(run)
+    active = progress.state in ACTIVE
+    stopping = active and train_process.stopping(run)
     with st.container(gap="xsmall"):
+        # The same places whatever there is to say: a fragment that draws fewer than before leaves the last ones standing.
+        state, bar, facts, skipped, others, buttons = (st.container() for _ in range(6))
+    with state:
         if progress.state == "failed":
             frame.complain(progress.message or "It failed.", "evaluate-failed")
         elif progress.state != "done":
             st.text("Stopping in good order after the work at hand…" if stopping else _sentence(progress))
-            if progress.total:
-                st.progress(min(1.0, progress.done / progress.total))
-        facts = _facts(progress)
-        if facts:
+    with bar:
+        if progress.total and progress.state not in ("failed", "done"):
+            st.progress(min(1.0, progress.done / progress.total))
+    with facts:
+        if said := _facts(progress):
             with st.container(key="quiet-evaluate-facts"):
-                st.text(facts)
-        _skipped(run, progress.state in ACTIVE)
-        if progress.state in ACTIVE:
-            others = evaluate_runs.at_work(beside=run)
-            if others:
-                frame.remark(others, "evaluate-others")
+                st.text(said)
+    with skipped:
+        _skipped(run, active)
+    with others:
+        beside = evaluate_runs.at_work(beside=run) if active else ""
+        if beside:
+            frame.remark(beside, "evaluate-others")
+    with buttons:
         _buttons(run, progress, stopping)
 
 

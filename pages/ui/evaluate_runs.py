@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from at2_core.evaluation_runs import evaluations_home
 from at2_core.runs import ACTIVE, RunFolder
-from pages.ui import train_process, train_runs
+from pages.ui import session, train_process, train_runs
 from pages.ui.train_runs import Shelf
 
 EVALUATIONS = Shelf(
@@ -20,6 +21,17 @@ asked = partial(train_runs.asked, EVALUATIONS)
 look_at = partial(train_runs.look_at, shelf=EVALUATIONS)
 delete = partial(train_runs.delete, shelf=EVALUATIONS)
 evaluation_list = partial(train_runs.run_list, shelf=EVALUATIONS)
+
+
+def located(model: str) -> str:
+    """A model's name; a folder or a file by its whole path, for the process works elsewhere."""
+    path = os.path.abspath(os.path.expanduser(model))
+    return path if model and os.path.exists(path) else model
+
+
+def is_loaded_here(model: str) -> bool:
+    """Whether it is the server's own, however it was written."""
+    return located(model) == located(session.MODEL)
 
 
 def at_work(beside: RunFolder | None = None) -> str:

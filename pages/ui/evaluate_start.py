@@ -26,8 +26,9 @@ def start_evaluation(draft: str, request: EvaluationRequest) -> None:
     try:
         run = _folder_for(FORM.value("name") or Path(request.data).stem)
         if upload is not None:
-            request = replace(request, data=str(run.folder / upload.name))
-            shutil.copyfile(upload, run.folder / upload.name)
+            kept = run.folder / f"data-{upload.name}"  # no name that the folder's own files have
+            request = replace(request, data=str(kept))
+            shutil.copyfile(upload, kept)
         ask(run, request)
         train_process.start(run, "evaluate")
         known[draft] = run.name

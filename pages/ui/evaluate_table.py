@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from at2_core.report import title
-from pages.ui.evaluate_methods import explained, short
+from pages.ui.evaluate_methods import FEWEST, explained, short
 
 BEST = "background-color: rgb(45 112 206 / 22%)"
 BETTER = "background-color: rgb(60 141 107 / 22%)"
@@ -18,7 +18,7 @@ KINDS = {"": "By ablations", "supported": "True answer", "other": "Other answer"
 ABOUT = {
     "": "What removing sources does to the response",
     "supported": "Known truth, where the response gives the answer that it supports",
-    "other": "Known truth, where the response says something else, or nobody knows which answer is true",
+    "other": "Known truth, where the response says something else",
 }
 
 
@@ -46,7 +46,8 @@ def cells(part: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 
 
 def marked(table: pd.DataFrame, part: pd.DataFrame, reference: str | None) -> Any:
-    """The table with a tint where a method is the best, or where it differs from the reference beyond the interval."""
+    """The table with a tint where a method is the best, or where it differs from the reference beyond the interval; none where
+    there are few examples."""
     methods = list(dict.fromkeys(part["method"]))
     tints = pd.DataFrame("", index=table.index, columns=table.columns)
     for measure, figures in part.groupby("measure", sort=False):
@@ -56,6 +57,9 @@ def marked(table: pd.DataFrame, part: pd.DataFrame, reference: str | None) -> An
             if method not in own.index:
                 continue
             figure = own.loc[method]
+            compared = own.loc[reference, "examples"] if reference in own.index else figure["examples"]
+            if min(figure["examples"], compared) < FEWEST:
+                continue
             if reference is None:
                 tints.loc[number, measure] = BEST if figure["mean"] == best else ""
             elif method != reference and "difference_low" in own:
@@ -77,6 +81,8 @@ def _cell(figure: pd.Series, difference: bool, is_reference: bool) -> str:
     mean, low, high = (figure.get(f"{prefix}{name}", math.nan) for name in ("mean", "low", "high"))
     if math.isnan(mean):
         return "–"
+    if math.isnan(low):  # one example has no interval, nor have several about the same context
+        return f"{mean:{sign}.2f} ({'one example' if figure['examples'] == 1 else 'no interval'})"
     return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 

@@ -28,12 +28,16 @@ ACTIVE = ("waiting", "running")
 
 @dataclass(frozen=True)
 class Settings:
-    """How the response comes about. response: a given one, to be attributed as it is."""
+    """How the response comes about. response: a given one, to be attributed as it is. response_ids: one that the model has
+    given before, to the same question with these settings, and which is only read again. origin: where the task comes from,
+    as a sentence; "" for a person's own."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
     seed: int = 0
     response: str | None = None
+    response_ids: tuple[int, ...] = ()
+    origin: str = ""
 
 
 @dataclass
@@ -125,11 +129,16 @@ def _work(run: Run, engine: Engine) -> None:
 
 def _generate(run: Run, engine: Engine, lm: Any) -> None:
     from at2_core.exploration import explore
-    from at2_core.generation import generate, replay
+    from at2_core.generation import generate, generation_from_ids, replay
 
     task, settings = run.task, run.settings
     if settings.response is not None:
         generation = replay(lm, task, settings.response)
+    elif settings.response_ids:
+        ended = len(settings.response_ids) < settings.max_new_tokens
+        generation = generation_from_ids(
+            lm, task, settings.response_ids, stop_reason="end" if ended else "length"
+        )
     else:
         generation = generate(
             lm,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
-from at2_core.errors import At2Error
+from at2_core.errors import At2Error, Cancelled
 from at2_core.runs import Settings
 from pages.ui import frame, session, train_runs
 from pages.ui.session import Engine
@@ -23,11 +23,12 @@ ELSEWHERE = "The estimate needs the model, and another one is loaded here. Once 
 
 @dataclass
 class Job:
-    """One estimate. state: "working", "done" or "failed"."""
+    """One estimate. state: "working", "done", "stopped" or "failed"."""
 
     state: str = "working"
     result: Any = None
     error: str = ""
+    cancel: threading.Event = field(default_factory=threading.Event)
 
 
 @st.cache_resource(show_spinner=False)
@@ -39,10 +40,10 @@ def estimate(found: Found, settings: Settings, examples: int, *, pressed: bool) 
     """Draw what is known about the cost of this run; pressed: begin to work it out."""
     asked = (found.source, found.stamp, tuple(sorted((found.columns or {}).items())), settings, examples)
     jobs, engine = _jobs(), session.engine()
-    if pressed and (asked not in jobs or jobs[asked].state == "failed"):
+    if pressed and (asked not in jobs or jobs[asked].state in ("failed", "stopped")):
         jobs[asked] = Job()
         while len(jobs) > MOST_JOBS:
-            jobs.popitem(last=False)
+            jobs.popitem(last=False)[1].cancel.set()
         engine.start(again=True)
         threading.Thread(
             target=_work, args=(jobs[asked], engine, found, settings, examples), daemon=True
@@ -55,12 +56,14 @@ def estimate(found: Found, settings: Settings, examples: int, *, pressed: bool) 
 
 def _work(job: Job, engine: Engine, found: Found, settings: Settings, examples: int) -> None:
     try:
-        lm = engine.wait()
+        lm = engine.wait(job.cancel)
         from at2_core.collecting import estimate as work_out
 
-        with engine.hold():
+        with engine.hold(job.cancel):
             job.result = work_out(lm, found.examples.examples, train_runs.root(), settings, examples)
-        job.state = "done"
+        job.state = "stopped" if job.cancel.is_set() else "done"
+    except Cancelled:
+        job.state = "stopped"
     except At2Error as error:
         job.error, job.state = str(error), "failed"
     except Exception as error:
@@ -74,7 +77,14 @@ def _show(job: Job, engine: Engine, was_working: bool) -> None:
         st.rerun()
     if job.state == "working":
         loading = engine.status == "loading"
-        frame.remark(f"{engine.message}…" if loading else "Trying one example…", "train-estimate")
+        stopping = job.cancel.is_set()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            doing = "Stopping after the example at hand" if stopping else "Trying one example"
+            frame.remark(f"{engine.message if loading else doing}…", "train-estimate")
+            st.button("Stop", icon=":material/stop_circle:", on_click=job.cancel.set, disabled=stopping,
+                      key="train-estimate-stop")  # fmt: skip
+    elif job.state == "stopped":
+        frame.remark("Stopped; nothing is known about the time.", "train-estimate")
     elif job.state == "failed":
         frame.complain(job.error, "train-estimate")
     else:

@@ -160,8 +160,9 @@ def _start(draft: str, request: Request) -> None:
     try:
         run = _folder_for(request)
         if upload is not None:
-            request = Request(**{**vars(request), "data": str(run.folder / upload.name)})
-            shutil.copyfile(upload, run.folder / upload.name)
+            kept = run.folder / f"data-{upload.name}"  # no name that the folder's own files have
+            request = Request(**{**vars(request), "data": str(kept)})
+            shutil.copyfile(upload, kept)
         run.ask(request)
         train_process.start(run)
         started[draft] = run.name

@@ -62,10 +62,9 @@ def test_an_evaluation_outlives_a_reload_and_each_example_opens_in_explore(page,
     fill(page, "New tokens", 8)
     for method in (
         "Top 16 heads",
+        "Last layer",
         "Attention rollout",
         "Gradient norm",
-        "Leave one out",
-        "ContextCite 32",
         "Random",
     ):
         page.get_by_role("button", name=f"Remove {method}", exact=True).click()
@@ -95,7 +94,9 @@ def test_an_evaluation_outlives_a_reload_and_each_example_opens_in_explore(page,
     page.get_by_text("Example bridge", exact=True).wait_for()
     page.get_by_role("button", name="Open in Explore").click()
     page.wait_for_url("**/?run=**")
-    page.get_by_text("Your own text and your own response.").wait_for()
+    origin = f"From the evaluation {run.name}, example bridge."
+    page.get_by_text(f"{origin} The response was cut at 8 tokens.").wait_for()
+    assert page.get_by_text("Your own text and your own response.").count() == 0
     assert "Anna Keller built it of oak." in page.locator("textarea[aria-label=Context]").input_value()
     page.go_back()
     page.get_by_role("button", name="Open in Explore").wait_for()

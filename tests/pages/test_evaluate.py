@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -23,11 +24,12 @@ import at2_core as at2
 from at2_core import baselines, catalogue, models
 from at2_core.data import read_data
 from at2_core.evaluation import evaluate
-from at2_core.evaluation_runs import EvaluationRequest, ask, asked, read_rows
+from at2_core.evaluation_runs import SHOWN, EvaluationRequest, ask, asked, read_rows
 from at2_core.measures import summarize
 from at2_core.runs import Progress, RunFolder
 from pages.ui import (
     evaluate_charts,
+    evaluate_estimate,
     evaluate_examples,
     evaluate_export,
     evaluate_figures,
@@ -217,8 +219,33 @@ def test_an_upload_is_kept_with_the_evaluation(home, towns, monkeypatch):
     ran(at.run())
     request = started(at, monkeypatch)
     (run,) = evaluate_runs.evaluations()
-    assert request.data == str(run.folder / "towns.jsonl")
+    assert request.data == str(run.folder / "data-towns.jsonl")
     assert Path(request.data).read_bytes() == towns.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "progress.json", "shown.json"])
+def test_an_upload_is_none_of_the_folders_own_files(home, towns, monkeypatch, name):
+    at = opened()
+    at.multiselect(key="evaluate-methods").set_value(["average"])
+    rows = [json.loads(line) for line in towns.read_text().splitlines()[:3]]
+    at.file_uploader[0].upload(name, json.dumps(rows).encode(), "application/json")
+    ran(at.run())
+    assert Path(started(at, monkeypatch).data).name == f"data-{name}"
+
+
+def test_how_many_are_removed_can_be_chosen(home, towns, monkeypatch):
+    at = given(towns)
+    box = at.text_input(key="evaluate-top-k")
+    assert box.value == "1, 3, 5"
+    for wrong in ("0", "1, x", "2 3", "-1", "3, 3", "1.5", "٣"):
+        at.text_input(key="evaluate-top-k").set_value(wrong)
+        ran(at.run())
+        assert at.button(key="evaluate-start").disabled, wrong
+        assert "Top k is no list" in texts(at)
+    at.text_input(key="evaluate-top-k").set_value(" 2,10 ")
+    ran(at.run())
+    assert f"about {7 * (32 + 1 + 6 + 32):,} ablations" in texts(at)
+    assert started(at, monkeypatch).top_k == (2, 10)
 
 
 def test_a_reload_finds_what_was_typed(home, towns):
@@ -273,6 +300,48 @@ def test_minutes_come_from_trying_one_example(home, towns):
     until(lambda: "for each ablation, as tried" in texts(ran(at.run())))
 
 
+def test_what_is_tried_is_one_of_those_that_are_judged(home, towns, tiny_lm):
+    examples = read_data(towns, {"response": "response"}).examples
+    asked_for = partial(EvaluationRequest, session.MODEL, str(towns))
+    short = next(example for example in examples if example.id == "short")
+    for request in (asked_for(min_sources=3), asked_for(max_prompt_tokens=10_000, min_sources=4)):
+        job = evaluate_estimate.Job()
+        found = evaluate_estimate.fitting(tiny_lm, [*[short] * 3, *examples], request, job)
+        assert short not in found
+        assert len(found) == 6
+        assert job.share == 6 / 10
+    with pytest.raises(at2.At2Error, match="None of the first 7 examples has enough sources"):
+        evaluate_estimate.fitting(tiny_lm, examples, asked_for(max_prompt_tokens=1), evaluate_estimate.Job())
+
+
+def test_an_estimate_that_waits_can_be_stopped(home, towns):
+    session.engine().start()
+    session.engine().wait()
+    at = given(towns)
+    with session.engine().hold():
+        at.button(key="evaluate-estimate").click()
+        ran(at.run())
+        at.button(key="evaluate-estimate-stop").click()
+        ran(at.run())
+        until(lambda: "Stopped; nothing is known" in texts(ran(at.run())))
+    assert not session.engine().busy
+
+
+def test_an_estimate_of_an_empty_response_says_so(home, towns, monkeypatch):
+    from at2_core import example_ablations
+
+    real = example_ablations.replay
+    monkeypatch.setattr(
+        example_ablations, "replay", lambda *args: dataclasses.replace(real(*args), response_ids=[])
+    )
+    at = given(towns)
+    at.selectbox(key="evaluate-column-response").set_value("response")
+    ran(at.run())
+    at.button(key="evaluate-estimate").click()
+    ran(at.run())
+    until(lambda: "ended its response to the example that was tried at once" in texts(ran(at.run())))
+
+
 def test_two_at_once_are_warned_of(home, towns):
     run = made(home, "other")
     with run.working(threading.Event()):
@@ -312,6 +381,60 @@ def test_estimators_that_fit_are_offered_and_the_others_say_why_not(home, tiny_l
     ran(at.run())
     assert "3 methods are judged" in texts(at), "AT2 by two estimators, and the control"
     assert set(started(at, monkeypatch).estimators) == {entries["cousin"], entries["mine"]}
+
+
+def test_of_two_estimators_with_one_name_the_chosen_one_is_judged(home, tiny_lm, towns, monkeypatch):
+    for theta in (THETA, THETA[::-1], THETA + 1):
+        catalogue.add_estimator(
+            at2.Estimator(theta.copy(), "AT2 for tiny", tiny_lm.name, tiny_lm.fingerprint)
+        )
+    session.engine().start()
+    session.engine().wait()
+    at = given(towns)
+    at.multiselect(key="evaluate-methods").set_value(["at2"])
+    ran(at.run())
+    choice = at.multiselect(key="evaluate-estimators")
+    assert len(set(choice.options)) == 3
+    last = catalogue.list_estimators()[-1].fingerprint
+    choice.set_value([option for option in choice.options if last in option])
+    ran(at.run())
+    ran(at.run())
+    assert at.multiselect(key="evaluate-estimators").value == [last]
+    assert started(at, monkeypatch).estimators == (last,)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_estimator_that_the_server_was_given_is_the_models_own(
+    home, tiny_lm, towns, tmp_path, monkeypatch, loaded
+):
+    path = tmp_path / "given.safetensors"
+    at2.save_estimator(at2.Estimator(THETA, "given", tiny_lm.name, tiny_lm.fingerprint), path)
+    monkeypatch.setattr(session, "ESTIMATOR", str(path))
+    if loaded:
+        session.engine().start()
+        session.engine().wait()
+    at = given(towns)
+    assert at.multiselect(key="evaluate-estimators").options == ["given, the model's own"]
+    at.multiselect(key="evaluate-methods").set_value(["at2", "average"])
+    ran(at.run())
+    assert not at.button(key="evaluate-start").disabled
+    assert started(at, monkeypatch).estimators == (str(path),), (
+        "the process does not know what the server was given"
+    )
+
+
+def test_a_model_is_the_same_however_its_folder_is_written(home, towns, monkeypatch):
+    session.engine().start()
+    session.engine().wait()
+    path = Path(session.MODEL)
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr(session, "MODEL", path.name)
+    session.engine().start()
+    at = given(towns)
+    assert at.text_input(key="evaluate-model").value == path.name
+    at.button(key="evaluate-estimate").click()
+    assert "loaded here" not in texts(ran(at.run()))
+    assert started(at, monkeypatch).model == str(path)
 
 
 def test_names_and_sentences_are_the_engines(tiny_lm):
@@ -431,6 +554,32 @@ def test_the_table_says_what_the_summary_says(home, judged):
     assert len(at.get("plotly_chart")) == 2
 
 
+def test_rows_without_any_measure_are_one_sentence(home, judged):
+    run = copied(judged, home)
+    for path in run.folder.glob("rows/*.json"):
+        sheet = json.loads(path.read_text())
+        for row in sheet["rows"].values():
+            for name in [n for n in row if n not in ("sources", "tokens", "prompt", "passes", "seconds")]:
+                row.pop(name)
+        path.write_text(json.dumps(sheet))
+    assert "There is nothing to show" in texts(opened(evaluation=run.name))
+    assert evaluate_export.summary_markdown(run) == ""
+
+
+def test_only_what_was_asked_for_last_is_shown(home, judged):
+    run = copied(judged, home)
+    before = evaluate_figures.stamp(run)
+    assert evaluate_methods.label("random") in set(opened(evaluation=run.name).dataframe[0].value["method"])
+    shown = run.read(SHOWN)
+    run.write(SHOWN, shown | {"methods": ["average", "bm25"], "sheets": shown["sheets"][:3]})
+    assert evaluate_figures.stamp(run) != before
+    at = opened(evaluation=run.name)
+    assert set(at.dataframe[0].value["method"]) == {"Average attention", "BM25"}
+    assert "3 examples" in texts(at)
+    (run.folder / SHOWN).unlink()
+    assert not opened(evaluation=run.name).dataframe
+
+
 def test_known_truth_stands_apart_by_answer(home, judged):
     run = copied(judged, home)
     at = opened(evaluation=run.name)
@@ -467,16 +616,34 @@ def test_differences_are_paired_and_to_the_method_that_was_chosen(home, judged):
     assert table.loc["Random", "lds"] == "reference"
 
 
-def test_the_best_of_a_column_is_marked_and_a_tie_of_all_is_not():
+@pytest.mark.parametrize(("examples", "expected"), [(5, {(1, 1)}), (4, set())])
+def test_the_best_of_a_column_is_marked_and_a_tie_of_all_or_of_few_is_not(examples, expected):
     rows = [("a", 0.5, 1.0), ("b", 0.7, 1.0)]
     part = pd.DataFrame(
-        [{"measure": m, "answer": "", "method": name, "examples": 3, "mean": mean, "low": mean, "high": mean, "passes": 0,
-          "seconds": 0.0} for name, *means in rows for m, mean in zip(("lds", "mrr"), means, strict=True)]
+        [{"measure": m, "answer": "", "method": name, "examples": examples, "mean": mean, "low": mean, "high": mean,
+          "passes": 0, "seconds": 0.0} for name, *means in rows for m, mean in zip(("lds", "mrr"), means, strict=True)]
     )  # fmt: skip
     html = evaluate_table.marked(evaluate_table.cells(part, None), part, None)
     html._compute()
     marked = {place for place, style in html.ctx.items() if style}
-    assert marked == {(1, 1)}, "row b, column lds"
+    assert marked == expected, "row b, column lds"
+
+
+def test_one_example_has_no_interval_and_no_mark(judged):
+    rows = read_rows(judged).dropna(subset=["method"])
+    one = summarize(rows[rows["example"] == "town-2"], "average")
+    part = one[one["answer"] == ""]
+    for reference in (None, "average"):
+        cells = evaluate_table.cells(part, reference)
+        said = cells.set_index("method").loc["BM25", "drop_1"]
+        assert said.endswith(" (one example)"), said
+        html = evaluate_table.marked(cells, part, reference)
+        html._compute()
+        assert not any(html.ctx.values())
+    for figure in (evaluate_charts.by_method(one, "drop_1", ""), evaluate_charts.by_cost(one, "drop_1", "")):
+        assert not any(trace.error_x.visible or trace.error_y.visible for trace in figure.data)
+        assert np.isfinite([*figure.layout.yaxis.range]).all()
+        assert "nan" not in figure.to_json()
 
 
 def test_pictures_show_means_intervals_and_costs(judged):
@@ -590,6 +757,41 @@ def test_a_response_of_the_models_own_is_the_same_again(home, towns, tiny_folder
     )
     until(lambda: not shown.active)
     assert list(shown.exploration.response_ids) == ids
+    assert shown.exploration.stop_reason == ("length" if len(ids) == 6 else "end"), (
+        "the model's own, not a given one"
+    )
+    at = AppTest.from_file(str(APP), default_timeout=60)
+    at.query_params["run"] = shown.id
+    said = texts(ran(at.run()))
+    assert "From the evaluation own, example town-0." in said
+    assert "Your own text" not in said
+
+
+def test_what_waits_for_the_model_is_forgotten_with_another_choice_and_with_the_page(
+    home, judged, monkeypatch
+):
+    run = copied(judged, home)
+    keys = list(dict.fromkeys(read_rows(judged)["key"]))
+    monkeypatch.setattr(session.engine(), "start", lambda again=False: None)  # it is never there
+
+    def wished() -> AppTest:
+        at = opened(evaluation=run.name)
+        at.session_state[f"evaluate-chosen-{run.name}"] = keys[0]
+        ran(at.run())
+        at.button(key="evaluate-open").click()
+        ran(ran(at.run()).run())
+        assert at.session_state[evaluate_examples.OPENING] == (run.name, keys[0])
+        return at
+
+    at = wished()
+    at.session_state[f"evaluate-chosen-{run.name}"] = keys[1]
+    assert evaluate_examples.OPENING not in ran(at.run()).session_state
+    for elsewhere in ("pages/train.py", "pages/heads.py"):
+        at = wished()
+        ran(at.switch_page(elsewhere).run())
+        at.switch_page("pages/evaluate.py")
+        at.query_params["evaluation"] = run.name
+        assert evaluate_examples.OPENING not in ran(at.run()).session_state
 
 
 def test_an_example_that_is_gone_is_one_sentence(home, judged, tmp_path):
@@ -623,9 +825,33 @@ def test_a_second_click_starts_nothing(home, towns, monkeypatch):
 
 
 def test_hostile_names_are_never_markdown(home, judged):
-    run = copied(judged, home)
-    at = opened(evaluation=run.name)
-    assert not [m.value for m in at.markdown if "evil" in m.value]
+    name = HOSTILE.replace("/", "-")
+    judged = shutil.copytree(judged, home / name)
+    run = RunFolder(judged)
+    shown = run.read(SHOWN)
+    run.write(SHOWN, shown | {"methods": ["average", f"at2 {HOSTILE}"]})
+    for path in run.folder.glob("rows/*.json"):  # what bm25 scored is now an estimator's
+        sheet = json.loads(path.read_text())
+        if "bm25" in sheet["shown"]:
+            sheet["shown"] = {"average": sheet["shown"]["average"], f"at2 {HOSTILE}": sheet["shown"]["bm25"]}
+        path.write_text(json.dumps(sheet))
+    at = opened(evaluation=name)
+    rows = read_rows(run.folder)
+    key = rows.loc[rows["example"] == HOSTILE, "key"].iloc[0]
+    at.session_state[f"evaluate-chosen-{name}"] = key
+    ran(at.run())
+    assert f"Example {HOSTILE}" in texts(at), "it is there, as text"
+    assert name in [element.value for element in at.text]
+    assert f"at2 {HOSTILE}" in at.dataframe[1].value
+    read = [
+        e.value
+        for e in [*at.markdown, *at.caption, *at.title, *at.header, *at.subheader, *at.error, *at.info]
+    ]
+    read += [e.label for e in [*at.button, *at.expander, *at.selectbox, *at.text_input, *at.checkbox]]
+    read += [o for e in at.segmented_control for o in e.options]
+    unescaped = [text for text in read if "![i]" in text or "**y**" in text or "<b>" in text]
+    assert not unescaped
+    assert any("evil" in text for text in read), "the list's buttons have the name, with its signs escaped"
 
 
 def test_opening_the_page_imports_nothing_heavy():

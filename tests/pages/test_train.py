@@ -347,7 +347,7 @@ def test_start_writes_down_what_was_chosen_and_shows_the_run(home, examples_file
     assert request.settings == Settings(8, granularity="word", max_new_tokens=9, max_prompt_tokens=99)
     assert (request.model, request.max_examples, dict(request.fit)) == (session.MODEL, 5, {"seed": 3})
     assert dict(request.about) == {"name": "foxes.jsonl", "licence": "CC0"}
-    assert request.data == str(run.folder / "foxes.jsonl")
+    assert request.data == str(run.folder / "data-foxes.jsonl")
     assert Path(request.data).read_bytes() == examples_file.read_bytes()
 
 
