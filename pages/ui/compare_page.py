@@ -159,9 +159,13 @@ def _offer(page: Page, way: Way, job: Job | None) -> None:
         said = f"{way.name}: {job.error}"
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
         label = "Try again" if state == "failed" else "Compute"
-        if st.button(label, icon=":material/play_arrow:", key=f"compute-{way.key}"):
-            page.engine.start(again=True)
-            work = score(page.board, page.exploration, page.granularity, way)
-            page.board.start(page.engine, page.key(way), work)
-            st.rerun()
+        # A callback: a press that comes in just when another job ends would be lost in the redraw.
+        st.button(
+            label, icon=":material/play_arrow:", key=f"compute-{way.key}", on_click=_start, args=(page, way)
+        )
         st.text(said, width="content")
+
+
+def _start(page: Page, way: Way) -> None:
+    page.engine.start(again=True)
+    page.board.start(page.engine, page.key(way), score(page.board, page.exploration, page.granularity, way))

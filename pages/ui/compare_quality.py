@@ -65,6 +65,11 @@ def quality(page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: 
     page_link("pages/evaluate.py", "Measure on a data set", ":material/fact_check:")
 
 
+def _start(page: Page, key: Key) -> None:
+    page.engine.start(again=True)
+    page.board.start(page.engine, key, outcomes(page.board, page.exploration, page.granularity))
+
+
 def judges(page: Page, chosen: Sequence[Way], measured: Outcomes) -> Judges:
     """The ablations that none of the methods learned from, where these are enough; else all of them, and what that means."""
     found = {way.name: page.board.result(page.key(way)) for way in chosen}
@@ -111,10 +116,14 @@ def _measuring(page: Page, key: Key, was_active: bool) -> None:
     pace = page.board.pace(page.exploration.id, page.granularity)
     about = f", about {seconds(ABLATIONS * pace)}" if pace else ""
     with st.container(horizontal=True, vertical_alignment="center", key="quiet-compare-measure"):
-        if st.button("Measure", icon=":material/science:", key="compare-measure-start"):
-            page.engine.start(again=True)
-            page.board.start(page.engine, key, outcomes(page.board, page.exploration, page.granularity))
-            st.rerun()
+        # A callback: a press that comes in just when another job ends would be lost in the redraw.
+        st.button(
+            "Measure",
+            icon=":material/science:",
+            key="compare-measure-start",
+            on_click=_start,
+            args=(page, key),
+        )
         st.text(
             f"Removes random sources {ABLATIONS} times ({ABLATIONS} forward passes{about}), and says how well each method "
             "predicts what that does to the response.",

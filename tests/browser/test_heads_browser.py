@@ -145,7 +145,7 @@ def test_while_comparing_a_click_puts_a_head_beside_the_others(heads, theta):
         lambda: all(w.strip() for w in seen.page.locator("div.hm .weight").all_inner_texts()),
         "one crosshair should give a weight in every matrix",
     )
-    seen.page.get_by_text("Compare", exact=True).click()
+    seen.page.get_by_test_id("stMain").get_by_text("Compare", exact=True).click()
     becomes(lambda: shown(seen), "5.7")
 
 
