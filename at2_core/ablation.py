@@ -33,9 +33,7 @@ CACHED = 8  # times the tokens of a forward pass: what all copies of a shared be
 CUDA_SHARE = 0.3  # of the free memory that one forward pass may fill
 PREFIX_SHARE = 0.2  # where sequences run one by one, a shorter prefix is not worth the mask that its cache brings: causal
 # kernels are faster. Batches are padded, so they have a mask anyway.
-LATE_SHARE = (
-    0.25  # of its own tokens that an ablation shares with the whole prompt; below, batches are as fast
-)
+LATE_SHARE = 0.25  # of an ablation's tokens that its beginning has to save; below, larger batches are as fast
 PROBE_TOLERANCE = (
     0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
 )

@@ -35,6 +35,8 @@ LASSO_ALPHA = 0.01  # ContextCite's published settings (arXiv 2409.00729): stand
 CONTEXT_CITE_KEEP = 0.5
 CONTEXT_CITE_COUNTS = (32, 64, 128, 256)
 
+_OF_THETA = re.compile(r"at2|best_head|shuffled_heads|top_heads(?:_([1-9]\d{0,3}))?")
+
 Measure = Callable[[np.ndarray], np.ndarray]  # keep bool (M, S) -> token logit-probabilities float32 (M, T)
 
 
@@ -131,21 +133,19 @@ def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel
         return _SIMPLE[name]
     if match := re.fullmatch(r"context_cite_([1-9]\d{0,4})", name):
         return context_cite(int(match[1]))
-    match = re.fullmatch(r"top_heads(?:_([1-9]\d{0,3}))?", name)
-    if match or name in ("at2", "best_head", "shuffled_heads"):
+    if match := _OF_THETA.fullmatch(name):
         theta = estimator or _bundled(lm)
         if name == "shuffled_heads":
             return shuffled_heads(theta)
         if name == "at2":
             return by_estimator(theta, "at2", "AT2")
-        return best_heads(theta, int(match[1] or RETRIEVAL_HEADS) if match else 1)
+        return best_heads(theta, 1 if name == "best_head" else int(match[1] or RETRIEVAL_HEADS))
     raise At2Error(f"There is no method {name!r}; there are {', '.join(METHODS)} and context_cite_COUNT.")
 
 
 def check_method(name: str) -> None:
     """Raises At2Error where no method has this name."""
-    heads = re.fullmatch(r"at2|best_head|top_heads(_[1-9]\d{0,3})?", name)
-    if not heads:
+    if not _OF_THETA.fullmatch(name):
         find_method(name)
 
 

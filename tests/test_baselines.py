@@ -194,6 +194,11 @@ def test_the_matrix_of_a_method_asked_by_sentence_repeats_its_sentences(tiny_lm)
     assert len(np.unique(matrix(find_method("leave_one_out"), tiny_lm, gen, sources).scores, axis=0)) > 2
 
 
+@pytest.mark.parametrize("name", [*METHODS, "shuffled_heads", "top_heads_3", "context_cite_7"])
+def test_every_name_is_known_before_there_is_an_estimator(name):
+    baselines.check_method(name)
+
+
 @pytest.mark.parametrize("name", ["nonsense", "context_cite_0", "context_cite_", "top_heads_x", "AT2"])
 def test_a_method_that_is_not_there_is_said(name):
     with pytest.raises(at2.At2Error, match="There is no method"):
