@@ -12,8 +12,8 @@ from at2_core.errors import At2Error
 from at2_core.evaluation_runs import EvaluationRequest, ask
 from at2_core.runs import RunFolder, new_folder
 from pages.ui import evaluate_runs, train_process
+from pages.ui.draft import UPLOAD
 from pages.ui.evaluate_draft import FORM
-from pages.ui.train_draft import UPLOAD
 
 
 def start_evaluation(draft: str, request: EvaluationRequest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +15,7 @@ from at2_core.data import Example, Examples
 from at2_core.errors import At2Error, DataError
 from at2_core.prompts import without_surrogates
 from pages.ui import frame
-from pages.ui.train_draft import HUB, PATH, UPLOAD
+from pages.ui.draft import HUB, PATH, UPLOAD, Draft
 from pages.ui.train_reading import Found, likely, look, of_columns, read_as, short
 
 MOST_MB = 200  # and no more than the server takes
@@ -29,19 +29,7 @@ HELP = {
 }
 
 
-class Form(Protocol):
-    """What a page keeps of what is typed. ROLES: of the columns that it lets a person choose."""
-
-    @property
-    def ROLES(self) -> tuple[str, ...]: ...
-    def key(self, field: str) -> str: ...
-    def value(self, field: str) -> Any: ...
-    def uploaded(self) -> Path | None: ...
-    def take(self, name: str, content: bytes) -> None: ...
-    def drop(self) -> None: ...
-
-
-def choose_data(form: Form) -> Found | None:
+def choose_data(form: Draft) -> Found | None:
     """Draw it; return what was found, also where it cannot be used yet, or None before anything was given."""
     kind = st.segmented_control("Examples", [UPLOAD, PATH, HUB], key=form.key("kind"), required=True, **KEPT)
     complaint = st.session_state.pop(form.key("upload-complaint"), "")
@@ -66,7 +54,7 @@ def choose_data(form: Form) -> Found | None:
 # ------------------------------------------------------------------------------------------------ where from
 
 
-def _upload(form: Form) -> str:
+def _upload(form: Draft) -> str:
     path = form.uploaded()
     if path is not None:
         with st.container(horizontal=True, vertical_alignment="center", border=True):
@@ -92,7 +80,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1000:,.1f} KB"
 
 
-def _take(form: Form, upload: str) -> None:
+def _take(form: Draft, upload: str) -> None:
     file = st.session_state[upload]
     if file is None:
         return
@@ -103,7 +91,7 @@ def _take(form: Form, upload: str) -> None:
     st.session_state[form.key("uploads")] += 1
 
 
-def _path(form: Form) -> str:
+def _path(form: Draft) -> str:
     path = st.text_input(
         "Path", key=form.key("path"), label_visibility="collapsed", **KEPT,
         placeholder=f"a file ({FORMATS}), or a folder of saved explorations",
@@ -112,7 +100,7 @@ def _path(form: Form) -> str:
     return str(Path(os.path.expanduser(path)).absolute()) if path else ""
 
 
-def _hub(form: Form) -> str:
+def _hub(form: Draft) -> str:
     name = st.text_input(
         "Data set", key=form.key("hub"), label_visibility="collapsed", placeholder="owner/name@split", **KEPT,
         help="It is downloaded when you have entered it.",
@@ -124,7 +112,7 @@ def _hub(form: Form) -> str:
 # ------------------------------------------------------------------------------------------------ what it holds
 
 
-def _columns(form: Form, found: Found) -> Found:
+def _columns(form: Draft, found: Found) -> Found:
     """Let the columns be changed; the examples as they are with that."""
     guess = found.guess or likely(found.names)
     names = list(found.names or guess.values())

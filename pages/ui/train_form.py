@@ -11,9 +11,10 @@ import streamlit as st
 
 from at2_core.errors import At2Error
 from at2_core.runs import Request, RunFolder, Settings, new_folder
-from pages.ui import frame, session, train_draft, train_process, train_runs
+from pages.ui import frame, session, train_process, train_runs
+from pages.ui.draft import UPLOAD
 from pages.ui.train_data import choose_data
-from pages.ui.train_draft import RANGES, UPLOAD, key, value
+from pages.ui.train_draft import FORM, GRANULARITIES
 from pages.ui.train_estimate import ELSEWHERE, estimate
 from pages.ui.train_reading import Found
 
@@ -23,6 +24,7 @@ PURPOSE = (
 )
 USUAL_EXAMPLES = 1000  # more hardly helps a small model, and each takes a second or more
 KEPT: dict[str, Any] = {"persist_state": "session"}
+key, value = FORM.key, FORM.value
 
 
 def new_run(first: bool) -> None:
@@ -30,14 +32,14 @@ def new_run(first: bool) -> None:
     came_of_it = _started().get(st.query_params.get("draft", ""))
     if came_of_it:  # also after a second click, which interrupts what the first one draws
         train_runs.look_at(came_of_it)
-        train_draft.end()
+        FORM.end()
         st.rerun()
-    draft = train_draft.begin()
+    draft = FORM.begin()
     if first:
         frame.remark(PURPOSE, "train-purpose")
     left, right = st.columns([1.3, 1], gap="medium")
     with left, st.container(gap="small"):
-        found = choose_data(train_draft)
+        found = choose_data(FORM)
     with right, st.container(gap="small"):
         model = _model()
         usable = len(found.examples.examples) if found and found.examples and not found.complaint else 0
@@ -54,7 +56,7 @@ def new_run(first: bool) -> None:
                 "Estimate", key="train-estimate", disabled=not ready,
             )  # fmt: skip
         if start and request is not None:
-            train_draft.keep()  # the address names the draft, by which the run is found
+            FORM.keep()  # the address names the draft, by which the run is found
             _start(draft, request)
             st.rerun()
         complaint = st.session_state.pop("train-complaint", "")
@@ -66,7 +68,7 @@ def new_run(first: bool) -> None:
             estimate(found, settings, examples, pressed=pressed)
         elif pressed:
             frame.remark(ELSEWHERE, "train-estimate")
-    train_draft.keep()
+    FORM.keep()
 
 
 def _model() -> str:
@@ -110,7 +112,7 @@ def _settings() -> tuple[Settings, dict[str, Any]]:
         prompt_tokens = _number("Prompt tokens", "prompt-tokens", help="Longer examples are skipped.")
     with st.expander("More", key="train-more"):  # what most people leave as it is
         granularity = st.segmented_control(
-            "What is removed", train_draft.GRANULARITIES, key=key("granularity"), required=True, **KEPT
+            "What is removed", GRANULARITIES, key=key("granularity"), required=True, **KEPT
         )
         boxes = st.columns(2, gap="small")
         with boxes[0]:
@@ -132,9 +134,9 @@ def _settings() -> tuple[Settings, dict[str, Any]]:
 
 def _number(label: str, field: str, most: int | None = None, help: str | None = None) -> int:
     """A whole number in its range; what it began with where the box was emptied."""
-    low, high = RANGES[field]
+    low, high = FORM.ranges[field]
     found = st.number_input(label, low, most or high, key=key(field), step=1, help=help, **KEPT)
-    return int(found if found is not None else train_draft.FIELDS[field])
+    return int(found if found is not None else FORM.usual(field))
 
 
 def _request(found: Found, model: str, examples: int, settings: Settings, more: dict[str, Any]) -> Request:
@@ -153,7 +155,7 @@ def _request(found: Found, model: str, examples: int, settings: Settings, more: 
 def _start(draft: str, request: Request) -> None:
     """Make the run's folder, with the uploaded file in it, and let a process work there. A second click finds the draft
     among those that were started; the session is not asked in between, for there a click interrupts."""
-    upload = train_draft.uploaded() if value("kind") == UPLOAD else None
+    upload = FORM.uploaded() if value("kind") == UPLOAD else None
     started = _started()
     if draft in started:
         return

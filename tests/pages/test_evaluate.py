@@ -40,7 +40,7 @@ from pages.ui import (
     session,
     train_process,
 )
-from pages.ui.train_draft import PATH, UPLOAD
+from pages.ui.draft import PATH, UPLOAD
 
 APP = Path(__file__).parents[2] / "app.py"
 HOSTILE = "<b>x</b> **y** ![i](http://evil.example/i.png) :red[z] $a$"

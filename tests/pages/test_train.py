@@ -21,6 +21,7 @@ from at2_core import data, models
 from at2_core.data import read_data
 from at2_core.fitting import FitSettings
 from at2_core.runs import Progress, Request, RunFolder, Settings
+from pages.ui import draft as drafts
 from pages.ui import session, train_draft, train_process, train_reading, train_report, train_runs
 from pages.ui.train_charts import by_examples, by_step
 
@@ -101,7 +102,7 @@ def texts(at: AppTest) -> str:
 def given(path: Path | str) -> AppTest:
     """The form, with the path of a file entered."""
     at = opened()
-    at.segmented_control(key="train-kind").set_value(train_draft.PATH)
+    at.segmented_control(key="train-kind").set_value(drafts.PATH)
     ran(at.run())
     at.text_input(key="train-path").set_value(str(path))
     return ran(at.run())
@@ -231,7 +232,7 @@ def test_other_data_begins_with_the_usual_number_of_examples(home, tmp_path, exa
 def test_an_upload_of_another_kind_is_one_sentence(home):
     at = opened()
     with pytest.raises(at2.At2Error, match=r"x.exe is none of .jsonl"):
-        train_draft.take("../x.exe", b"MZ")
+        train_draft.FORM.take("../x.exe", b"MZ")
     assert not home.exists()
     assert at.button(key="train-start").disabled
 
@@ -240,9 +241,9 @@ def test_a_form_that_was_cleared_is_clear_after_a_reload(home):
     at = given("/nowhere.jsonl")
     draft = at.query_params["draft"]
     at.text_input(key="train-path").set_value("")
-    at.segmented_control(key="train-kind").set_value(train_draft.UPLOAD)
+    at.segmented_control(key="train-kind").set_value(drafts.UPLOAD)
     ran(at.run())
-    assert opened(draft=draft).segmented_control(key="train-kind").value == train_draft.UPLOAD
+    assert opened(draft=draft).segmented_control(key="train-kind").value == drafts.UPLOAD
 
 
 def test_half_a_character_is_shown_as_what_can_be_sent(home, tmp_path):
@@ -270,7 +271,7 @@ def test_what_cannot_be_guessed_is_read_once(home, tmp_path, monkeypatch):
 def test_columns_of_a_data_set_that_nobody_can_guess_can_be_typed(home, monkeypatch):
     monkeypatch.setattr(data, "hub_rows", lambda name: [(1, {"frage": "Was?", "text": "Ein Text."})])
     at = opened()
-    at.segmented_control(key="train-kind").set_value(train_draft.HUB)
+    at.segmented_control(key="train-kind").set_value(drafts.HUB)
     ran(at.run())
     at.text_input(key="train-hub").set_value("owner/odd")
     ran(at.run())
