@@ -3,16 +3,9 @@
 // The matrices are sent once. Hovering, pinning and the difference are sums and colours in the browser; only what a
 // person chose (a pin, a switch) is reported to Python.
 
-const views = new WeakMap(); // parentElement -> View: the exported function runs again on new data and new themes
 const SIDE = "stronger blue = more of the response came from here, red = it counted against; each method by its own strongest source";
 
-export default function compare({ data, parentElement, setStateValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.report = (state) => setStateValue("view", state);
-  view.update(data);
-  return () => { view.close(); views.delete(parentElement); };
-}
+export default function compare(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) { this.parent = parent; }
@@ -50,7 +43,7 @@ class View {
     this.useUnit();
     listenToResponse(this);
     for (const text of [...this.columns, this.difference]) listenToSources(this, text);
-    this.deafen = this.watch();
+    this.deafen = watchPlace(this, [this.response, this.difference.box, ...this.columns.map((column) => column.box)], this.painters());
   }
 
   build(data) {
@@ -89,28 +82,11 @@ class View {
     });
   }
 
-  watch() {
-    const moved = () => { for (const painter of this.painters()) painter.moved(); this.again(); }, fit = () => this.fit();
-    const sizes = new ResizeObserver(moved), above = new ResizeObserver(fit);
-    for (const box of [this.response, this.difference.box, ...this.columns.map((column) => column.box)]) sizes.observe(box);
-    const page = (this.parent.host ?? this.parent).closest?.("[data-testid=stMainBlockContainer]");
-    if (page) above.observe(page);
-    addEventListener("resize", fit);
-    document.fonts?.addEventListener("loadingdone", moved);
-    return () => {
-      sizes.disconnect();
-      above.disconnect();
-      removeEventListener("resize", fit);
-      document.fonts?.removeEventListener("loadingdone", moved);
-    };
-  }
   painters() { return [this.reverse, this.difference.painter, ...this.columns.map((column) => column.painter)]; }
 
   // Fill the window, but for a strip that shows that there is more below.
   fit() {
-    const host = this.parent.host ?? this.parent, scroller = host.closest?.("[data-testid=stMain]");
-    const top = this.root.getBoundingClientRect().top + (scroller ? scroller.scrollTop : scrollY), room = innerHeight - top - 56;
-    this.root.style.setProperty("--height", `${Math.round(Math.max(460, room))}px`);
+    this.root.style.setProperty("--height", `${Math.round(Math.max(460, roomBelow(this) - 56))}px`);
   }
 
   // ---------------------------------------------------------------- what is asked of it

@@ -3,7 +3,7 @@
 function listenToResponse(view) {
   const { response, reverse } = view;
   const unitOf = (e) => {
-    const u = unitUnder(e, response);
+    const u = unitAt(e, response);
     if (u >= 0 || view.settings.unit !== "sentence") return u;
     const box = e.target.closest?.(".sentence");
     return box ? view.sentences.find((s) => s.box === box).first : -1;
@@ -30,7 +30,7 @@ function listenToResponse(view) {
 
 // text: a column, or the difference. All columns show the same sources, so what is pointed at in one is marked in all.
 function listenToSources(view, text) {
-  const { box, painter } = text, sourceAt = (e) => { const u = unitUnder(e, box); return u < 0 ? -1 : text.sourceOfUnit[u]; };
+  const { box, painter } = text, sourceAt = (e) => { const u = unitAt(e, box); return u < 0 ? -1 : text.sourceOfUnit[u]; };
   box.addEventListener("pointerover", (e) => { const s = sourceAt(e); view.point(view.pointed.target, s < 0 ? null : s); view.tell(s); });
   box.addEventListener("pointermove", (e) => view.tip.follow(e));
   box.addEventListener("pointerleave", () => { view.tip.show(null); view.point(null, null); });
@@ -51,33 +51,4 @@ function stepTo(key, at, last) {
   if (last < 0) return null;
   if (key === "Home" || key === "End") return key === "Home" ? 0 : last;
   return step ? Math.max(0, Math.min(last, at + step)) : null;
-}
-
-// The cursor is drawn on the text and told to screen readers; focus itself stays on the pane.
-function cursorOn(view, box, painter, at) {
-  cursorOff(view);
-  const item = painter.items[at], { node } = painter.units[item.first];
-  view.cursor = { box, at, painter, node };
-  node.id = "at2-cursor";
-  node.setAttribute("role", "option");
-  box.setAttribute("aria-activedescendant", node.id);
-  if (!painter.inView(at)) bringTo(painter, item, "instant");
-  painter.mark("cursor", item);
-}
-function cursorOff(view) {
-  if (!view.cursor) return;
-  const { box, painter, node } = view.cursor;
-  painter.mark("cursor", null);
-  node.removeAttribute("id");
-  node.removeAttribute("role");
-  box.removeAttribute("aria-activedescendant");
-  view.cursor = null;
-}
-function bringTo(painter, item, behavior) {
-  const { scroller } = painter;
-  scroller.scrollTo({ top: painter.units[item.first].node.offsetTop - scroller.clientHeight / 3, behavior });
-}
-function unitUnder(e, box) {
-  for (let node = e.target; node && node !== box; node = node.parentNode) if (node.unit !== undefined) return node.unit;
-  return -1;
 }

@@ -2,12 +2,15 @@
 //
 // The matrix of token scores is sent once. Hovering, pinning, granularity, sign, intensity and threshold are sums
 // and colours in the browser; only what a person chose (a click, a switch) is reported to Python.
-// Prompt and response are coloured independently: the prompt by the target (what is pointed at in the response, else
-// the pin, else all of it), the response by the source pointed at or pinned in the prompt.
+// Sources are coloured by the target (what is pointed at in the response, else the pin, else all of it), wherever the
+// scope has them: in the prompt, in the response before the target. The response is coloured by the source that is pointed
+// at or pinned, where there is one.
+//
+// A response that thinks before it answers has its thought in a pane of its own. To point at a thought asks both: what it
+// came from, and where it was used.
 
-const views = new WeakMap(); // parentElement -> View: the exported function runs again on new data and new themes
 const GRANULARITIES = ["token", "word", "sentence", "paragraph", "document"];
-const DEFAULTS = { pin: null, source: null, granularity: "sentence", unit: "sentence", signed: false, intensity: 1, threshold: 0, template: false, sink: false };
+const DEFAULTS = { pin: null, source: null, scope: "context", granularity: "sentence", unit: "sentence", signed: false, intensity: 1, threshold: 0, template: false, sink: false };
 
 const WORDS = {
   attribution: {
@@ -15,23 +18,17 @@ const WORDS = {
     signed: "blue = the response relied on it, red = it counted against",
     reverse: "stronger blue = the source was used more here",
     raw: "raw score",
-    rest: "Showing the whole response. Hover the response to see where a part came from, or the prompt to see where it was used. Click keeps, Shift-click extends, Esc clears.",
+    rest: "Hover the response to see where a part came from, or the prompt to see where it was used. Click keeps, Shift-click extends, Esc clears.",
   },
   attention: {
     forward: "stronger blue = more attention from the response to here",
     reverse: "stronger blue = more attention from here to the source",
     raw: "attention",
-    rest: "Showing the whole response. Hover the response to see where this head looks from there, or the prompt to see what looks at it. Click keeps, Shift-click extends, Esc clears.",
+    rest: "Hover the response to see where this head looks from there, or the prompt to see what looks at it. Click keeps, Shift-click extends, Esc clears.",
   },
 };
 
-export default function tokenHeatmap({ data, parentElement, setStateValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.report = (state) => setStateValue("view", state);
-  view.update(data);
-  return () => { view.close(); views.delete(parentElement); };
-}
+export default function tokenHeatmap(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) { this.parent = parent; }
@@ -44,49 +41,64 @@ class View {
     this.fit();
   }
 
-  // A new text: new elements, and settings from the address.
+  // A new text: new elements, and settings from the address. The same one cut otherwise keeps them.
   open(data) {
+    const kept = this.textId === data.text_id ? { ...this.settings, pin: null, source: null } : null;
     this.close();
-    Object.assign(this, { id: data.id, compact: data.compact, settings: { ...DEFAULTS, ...data.initial }, pointed: { target: null, source: null } });
-    this.text = { prompt: data.prompt, response: data.response, titles: data.titles, parts: data.parts };
+    Object.assign(this, { id: data.id, textId: data.text_id, compact: data.compact, settings: kept ?? { ...DEFAULTS, ...data.initial } });
+    Object.assign(this, { pointed: { target: null, source: null }, whole: data.whole, hasThought: data.sentence_kinds.includes("t") });
+    this.text = { prompt: data.prompt, response: data.response, both: data.prompt + data.response, titles: data.titles, parts: data.parts };
     this.settled = data.compact; // once the scores are there, the prompt goes to the strongest source
     this.build(data);
     const promptOffsets = int32(data.prompt_tokens), responseOffsets = int32(data.response_tokens);
-    this.width = promptOffsets.length / 2;
+    this.promptLength = promptOffsets.length / 2;
     this.length = responseOffsets.length / 2;
-    this.forward = new Painter(this.prompt);
-    this.reverse = new Painter(this.response);
-    this.forward.units = buildPrompt(this.prompt, { ...this.text, offsets: promptOffsets });
-    const { units, sentences } = buildResponse(this.response, { ...this.text, sentences: data.sentences, offsets: responseOffsets });
-    Object.assign(this, { sentences, sentenceOfUnit: ownersOf(sentences, units.length) });
-    this.reverse.units = units;
-    const unitOfToken = new Int32Array(this.width);
-    this.forward.units.forEach((unit, u) => unitOfToken.fill(u, unit.first, unit.last + 1));
-    this.sources = Object.fromEntries(Object.entries(data.sources).map(([name, rows]) => [name, sourcesOf(int32(rows), unitOfToken)]));
+    const ofPrompt = buildPrompt(this.prompt, { ...this.text, offsets: promptOffsets });
+    const asked = { ...this.text, sentences: data.sentences, kinds: data.sentence_kinds, offsets: responseOffsets, thought: this.thought };
+    const { units, kindOfUnit, sentences } = buildResponse(this.response, asked);
+    Object.assign(this, { ofPrompt, kindOfUnit, sentences, sentenceOfUnit: ownersOf(sentences, units.length) });
+    const answers = this.boxes().slice(1), paneOf = kindOfUnit.map((kind) => (this.thought && kind === "a" ? 1 : 0));
+    this.reverse = new Spread(answers);
+    this.reverse.place(units, paneOf);
+    this.forward = new Spread(this.boxes());
+    this.forward.place([...ofPrompt, ...units], [...ofPrompt.map(() => 0), ...paneOf.map((p) => p + 1)]);
+    for (const painter of this.forward.painters.slice(1)) painter.sheet.classList.add("own");
+    const unitOfToken = new Int32Array(this.promptLength + this.length);
+    ofPrompt.forEach((unit, u) => unitOfToken.fill(u, unit.first, unit.last + 1));
+    units.forEach((unit, u) => unitOfToken.fill(ofPrompt.length + u, this.promptLength + unit.first, this.promptLength + unit.last + 1));
+    this.every = Object.fromEntries(Object.entries(data.sources).map(([name, rows]) => [name, sourcesOf(int32(rows), unitOfToken)]));
+    this.chosen = {}; // of these, what a scope takes
     this.checkSettings();
     this.useGranularity();
     this.useUnit();
     this.root.classList.toggle("with-template", this.settings.template || this.compact);
-    this.deafen = [listen(this), this.watch()];
+    this.deafen = [listen(this), watchPlace(this, this.boxes(), [this.forward, this.reverse])];
   }
 
-  // New scores for the same text (another method): pin and settings stay.
+  // New scores for the same text (another method, or now also of the response): pin and settings stay.
   load(data) {
     this.scoresId = data.scores_id;
-    this.scores = float32(data.scores); // (response, prompt), row-major
+    const scores = float32(data.scores), own = data.own && float32(data.own);
+    this.width = this.promptLength + (own ? this.length : 0);
+    this.scores = own ? beside(scores, this.promptLength, own, this.length) : scores; // (response, prompt and response), row-major
     this.words = WORDS[data.measure];
     if (this.signs) this.signs.box.disabled = !this.words.signed; // attention is never negative
     put(this.list.rawName, this.words.raw);
+    this.cite();
+  }
+  cite() {
     this.numbers = this.compact ? new Map() : cite(this);
-    this.forward.moved();
+    this.forward.moved(); // its marks take room
+    this.reverse.moved();
   }
 
   // What comes from an address is only a wish.
   checkSettings() {
     const s = this.settings, within = (span, count) => (Array.isArray(span) && span[0] >= 0 && span[0] <= span[1] && span[1] < count ? span : null);
     s.pin = within(s.pin, this.length);
-    s.source = within(s.source, this.width);
-    if (!(s.granularity in this.sources)) s.granularity = Object.keys(this.sources)[0];
+    s.source = within(s.source, this.promptLength + this.length);
+    if (!(s.granularity in this.every)) s.granularity = Object.keys(this.every)[0];
+    if (!this.scopes.includes(s.scope)) s.scope = "context";
     for (const control of this.controls) control.show(s);
   }
 
@@ -99,7 +111,10 @@ class View {
     this.live = el("div", "unseen");
     this.live.setAttribute("aria-live", "polite");
     this.prompt = pane("prompt", "Prompt. Arrow keys move over the sources, Enter pins one.");
-    this.response = pane("response", "Response. Arrow keys move over the targets, Shift extends, Enter pins.");
+    const answer = this.hasThought ? "Answer" : "Response", keys = "Arrow keys move over the targets, Shift extends, Enter pins.";
+    this.response = pane("response", `${answer}. ${keys}`);
+    this.thought = this.hasThought ? pane("response thought", `Thought. ${keys}`) : null;
+    this.scopes = compact ? ["context"] : Object.keys(SCOPES).filter((scope) => scope !== "thought" || this.hasThought);
     this.ruler = el("canvas", "ruler");
     this.ruler.title = "Where in the prompt the colour is. Click to go there.";
     this.forwardLegend = legend();
@@ -114,8 +129,12 @@ class View {
     });
     const promptNote = `${count(data.counts[0], "token")}${documents > 1 ? ` · ${documents} documents` : ""}`;
     const promptBox = el("section", "pane", head("Prompt", promptNote, this.forwardLegend.box), el("div", "fill", this.prompt, this.ruler));
-    const responseBox = el("section", "pane answer", head("Response", count(data.counts[1], "token"), this.reverseLegend.box), el("div", "fill", this.response));
-    const panes = el("div", "panes", promptBox, el("div", "side", responseBox, ...(compact ? [] : [this.list.box])));
+    const [thought, said] = data.own_counts, answered = data.sentence_kinds.includes("a");
+    const responseBox = el("section", "pane answer", head(answer, count(this.hasThought ? said : data.counts[1], "token"), this.reverseLegend.box), el("div", "fill", this.response));
+    if (this.hasThought && !answered) responseBox.append(el("p", "nothing", "The response ended before its answer."));
+    const thoughtBox = this.thought && el("section", "pane thinking", head("Thought", `${count(thought, "token")}${data.thought_closed ? "" : " · cut off"}`), el("div", "fill", this.thought));
+    const panes = el("div", "panes", promptBox, thoughtBox, el("div", "side", responseBox, ...(compact ? [] : [this.list.box])));
+    this.root.classList.toggle("with-thought", this.hasThought);
     this.root.append(this.toolbar(compact), el("div", "now", this.readout, this.clearButton), panes, this.tip.box, this.live);
     this.parent.append(this.root);
   }
@@ -127,7 +146,8 @@ class View {
     this.controls = compact
       ? [toggle("Show first-token sink", "sink", "Many heads park their attention on the first token. Hidden, it does not set the colour scale.", set("sink"))]
       : [
-          choice("Sources", "granularity", GRANULARITIES.map((g) => [g, capital(g)]), "What gets a score in the prompt", set("granularity")),
+          choice("Attribute to", "scope", this.scopes.map((s) => [s, SCOPES[s][0]]), this.scopes.map((s) => SCOPES[s].join(": ")).join("\n"), set("scope")),
+          choice("Sources", "granularity", GRANULARITIES.map((g) => [g, capital(g)]), "What gets a score", set("granularity")),
           choice("Target", "unit", [["token", "Token"], ["sentence", "Sentence"]], "What is picked in the response", set("unit")),
           this.signs,
           slider("Intensity", "intensity", 0.5, 3, 0.1, (v) => `× ${v.toFixed(1)}`, "At × 1 colour is proportional to the score; more makes weak sources visible", set("intensity", true)),
@@ -140,35 +160,16 @@ class View {
     return bar;
   }
 
-  // What moves the text without a person's hand on it: sizes, fonts, what the page puts above.
-  watch() {
-    const moved = () => { this.forward.moved(); this.reverse.moved(); this.again(); }, fit = () => this.fit();
-    const sizes = new ResizeObserver(moved), above = new ResizeObserver(fit);
-    sizes.observe(this.prompt);
-    sizes.observe(this.response);
-    const page = (this.parent.host ?? this.parent).closest?.("[data-testid=stMainBlockContainer]");
-    if (page) above.observe(page);
-    addEventListener("resize", fit);
-    document.fonts?.addEventListener("loadingdone", moved);
-    return () => {
-      sizes.disconnect();
-      above.disconnect();
-      removeEventListener("resize", fit);
-      document.fonts?.removeEventListener("loadingdone", moved);
-    };
-  }
-
   // Fill the window from where the component begins; where little is left, be as tall as a window and let the page scroll.
   fit() {
-    const host = this.parent.host ?? this.parent, scroller = host.closest?.("[data-testid=stMain]");
-    const top = this.root.getBoundingClientRect().top + (scroller ? scroller.scrollTop : scrollY), room = innerHeight - top - 16;
+    const room = roomBelow(this) - 16;
     this.root.style.setProperty("--height", this.compact ? "" : `${Math.round(room >= 340 ? room : Math.max(420, innerHeight - 96))}px`);
   }
 
   // ---------------------------------------------------------------- what is asked of it
 
-  point(target, source) {
-    this.pointed = { target, source };
+  point(target, source, both = false) {
+    this.pointed = { target, source, both };
     this.schedule();
   }
   pin(target, extend) {
@@ -185,7 +186,7 @@ class View {
   // Unless a source nearly as strong is in view already.
   bringStrongest(behavior) {
     const strong = this.ranking.filter((s) => Math.abs(this.values[s]) >= Math.abs(this.values[this.ranking[0]]) / 2);
-    if (strong.length && !strong.some((s) => this.forward.inView(s))) this.bring(this.forward, this.items()[strong[0]], behavior);
+    if (strong.length && !strong.some((s) => this.forward.inView(s))) this.forward.bring(this.items()[strong[0]], behavior ?? calm());
   }
   stretch(pin) {
     this.settings.pin = pin;
@@ -198,7 +199,7 @@ class View {
     this.changed();
     this.draw();
     const [top] = this.used ? largest(this.used, 1) : [];
-    if (top !== undefined && !this.reverse.inView(top)) this.bring(this.reverse, this.reverse.items[top]);
+    if (top !== undefined && !this.reverse.inView(top)) this.reverse.bring(this.reverse.items[top], calm());
   }
   clear() {
     Object.assign(this.settings, { pin: null, source: null });
@@ -207,9 +208,10 @@ class View {
   }
   change(part, slow) {
     Object.assign(this.settings, part);
-    if ("granularity" in part) this.useGranularity();
+    if ("granularity" in part || "scope" in part) this.useGranularity();
+    if ("scope" in part) this.cite();
     if ("unit" in part) this.useUnit();
-    if ("template" in part) { this.root.classList.toggle("with-template", part.template); this.forward.moved(); }
+    if ("template" in part) { this.root.classList.toggle("with-template", part.template); this.forward.moved(); this.reverse.moved(); }
     this.changed(slow);
   }
   // Tell Python; a slider tells when it rests.
@@ -221,45 +223,57 @@ class View {
     this.again();
   }
 
-  bring(painter, item, behavior = calm()) {
-    const { scroller } = painter;
-    scroller.scrollTo({ top: painter.units[item.first].node.offsetTop - scroller.clientHeight / 3, behavior });
-  }
   jump(item) {
-    this.bring(this.forward, item, "instant");
-    flash(this.forward, item);
+    this.forward.bring(item, "instant");
+    this.forward.flash(item);
   }
 
   // ---------------------------------------------------------------- sources, targets, units, tokens
 
   signed() { return this.settings.signed && !!this.words.signed; }
-  items() { return this.sources[this.settings.granularity]; }
+  boxes() { return [this.prompt, this.thought, this.response].filter(Boolean); }
+  items() { return this.itemsOf(this.settings.granularity); }
+  itemsOf(granularity) { // in the scope; of one head every token of the prompt is a source
+    const { scope } = this.settings, key = `${scope} ${granularity}`;
+    return (this.chosen[key] ??= this.compact ? this.every[granularity] : this.every[granularity].filter((item) => inScope(item, scope)));
+  }
+  reaches() { return reaches(this.settings.scope) && this.width > this.promptLength; }
   spanOf(s) { const { tokenStart, tokenEnd } = this.items()[s]; return [tokenStart, tokenEnd - 1]; }
   tokensOf(item) { return [this.reverse.units[item.first].first, this.reverse.units[item.last].last]; }
+  // What is asked by pointing at a part of the response; a thought is asked for its use, too, where it is in the scope.
+  pointAt(target, box) {
+    const source = box === this.thought && this.reaches() ? target.map((t) => this.promptLength + t) : null;
+    this.point(target, source ?? (box === this.thought ? null : this.pointed.source), !!source);
+  }
   targetOf(u) { return this.tokensOf(this.settings.unit === "sentence" ? this.sentences[this.sentenceOfUnit[u]] : { first: u, last: u }); }
   useGranularity() {
     cursorOff(this);
     const items = this.items();
+    for (const scope of this.scopes) this.root.classList.toggle(`to-${scope}`, scope === this.settings.scope);
     this.root.classList.toggle("by-token", this.settings.granularity === "token");
     this.forward.setItems(items);
     this.sourceOfUnit = ownersOf(items, this.forward.units.length);
   }
   useUnit() {
     cursorOff(this);
-    this.reverse.setItems(this.settings.unit === "sentence" ? this.sentences : this.reverse.units.map((_, u) => ({ first: u, last: u })));
+    const tokens = () => this.reverse.units.map((_, u) => ({ first: u, last: u })).filter(({ first }) => this.kindOfUnit[first] !== "m");
+    this.reverse.setItems(this.settings.unit === "sentence" ? this.sentences : tokens());
   }
   nameOf(item) {
     const { titles, parts } = this.text, part = parts.find((p) => p.tokenStart <= item.tokenStart && item.tokenStart < p.tokenEnd);
-    if (this.compact && part?.document == null) return part?.role || "Template"; // every token of the prompt is a source here
-    const at = this.compact ? part.document : item.document, title = titles[at];
-    if (titles.length > 1) return `Doc ${at + 1}${title ? ` · ${excerpt(title, 40)}` : ""}`;
-    const kind = this.settings.granularity; // a single context: say which of its sentences
-    return kind === "document" ? title || "Context" : `${capital(kind)} ${this.items().indexOf(item) + 1}`;
+    if (!this.compact) return nameOfSource(item, { titles, part, thought: this.hasThought, ...this.settings });
+    if (part?.document == null) return part?.role || "Template";
+    return nameOfSource({ ...item, document: part.document, role: part.kind }, { titles, granularity: "document" });
   }
-  textOf(item, length) { return excerpt(this.text.prompt.slice(item.start, item.end), length); }
+  textOf(item, length) { return excerpt(this.text.both.slice(item.start, item.end), length); }
   targetText(target, length) {
     const { units } = this.reverse, run = unitsOf(target, units);
     return excerpt(this.text.response.slice(units[run.first].start, units[run.last].end), length);
+  }
+  sourceUnits(source) { // tokens of the response count on from the prompt's, and so do its units
+    if (source[0] < this.promptLength) return unitsOf(source, this.ofPrompt);
+    const run = unitsOf(source.map((t) => t - this.promptLength), this.reverse.units), shift = this.ofPrompt.length;
+    return { first: run.first + shift, last: run.last + shift };
   }
   share(value) { return this.total ? value / this.total : 0; }
 
@@ -276,7 +290,7 @@ class View {
     const next = { target: `${target}`, source: `${source}`, pin: `${pin}` }, before = this.drawn ?? {};
     this.drawn = next;
     // The marks read the layout, so they come before what changes it.
-    this.forward.mark("picked", source && unitsOf(source, this.forward.units));
+    this.forward.mark("picked", source && this.sourceUnits(source));
     this.reverse.mark("on", target && unitsOf(target, this.reverse.units));
     this.reverse.mark("pin", pin && unitsOf(pin, this.reverse.units));
     if (next.target !== before.target) this.drawTarget(target);
@@ -287,9 +301,16 @@ class View {
     this.bringStrongest("instant");
   }
 
+  // Mean score of every token for a target. Of the response only what stands before it counts: no target is its own source.
+  meanFor([first, last]) {
+    const perToken = new Float64Array(this.promptLength + this.length);
+    if (!this.length) return perToken;
+    meanOfRows(this.scores, this.width, first, last, perToken.subarray(0, this.width));
+    return perToken.fill(0, this.promptLength + first);
+  }
+
   drawTarget(target) {
-    const { intensity, sink } = this.settings, signed = this.signed(), perToken = new Float64Array(this.width);
-    if (this.length) meanOfRows(this.scores, this.width, ...(target ?? [0, this.length - 1]), perToken);
+    const { intensity, sink } = this.settings, signed = this.signed(), perToken = this.meanFor(target ?? this.whole);
     if (this.compact && !sink) perToken[0] = 0;
     const sums = sourceSums(this.items(), perToken);
     this.total = sumOfAbs(sums);
@@ -302,7 +323,8 @@ class View {
     this.drawReadout(target);
     clearTimeout(this.restLater); // the text in view is recoloured in this frame; the rest follows when the pointer rests
     this.restLater = setTimeout(() => {
-      drawRuler(this.ruler, this.forward, levels, this.style);
+      const { painter, own } = this.forward.at(this.prompt);
+      drawRuler(this.ruler, painter, levels.subarray(0, own.length), this.style); // the prompt's sources come first
       if (!this.compact) this.drawList(target, top);
       this.forward.paint();
     }, 80);
@@ -311,7 +333,8 @@ class View {
   drawSource(source) {
     const { intensity } = this.settings, signed = this.signed(), { items } = this.reverse;
     this.reverseLegend.box.hidden = !source;
-    this.root.classList.toggle("with-source", !!source);
+    // A thought that is pointed at has both: what it came from stands before it, where it was used behind it.
+    this.root.classList.toggle("with-source", !!source && !this.pointed.both);
     this.used = source && this.useOf(source);
     const [best] = source ? largest(this.used, 1) : [], top = best === undefined ? 0 : Math.abs(this.used[best]);
     this.reverse.paint(source ? levelsOf(this.used, top, this.settings) : new Int8Array(items.length));
@@ -319,18 +342,21 @@ class View {
   }
   // Score of the source for each target, (targets).
   useOf(source) {
-    const perToken = scoreOfSpan(this.scores, this.width, ...source);
+    const [from, to] = [source[0], Math.min(source[1], this.width - 1)], ofPrompt = to < this.promptLength;
+    const perToken = ofPrompt ? scoreOfSpan(this.scores, this.width, from, to) : null;
     return Float64Array.from(this.reverse.items, (item) => {
-      const [first, last] = this.tokensOf(item);
+      const [first, last] = this.tokensOf(item), end = Math.min(to, this.promptLength + first - 1); // before the target
       let sum = 0;
-      for (let t = first; t <= last; t++) sum += perToken[t];
+      for (let t = first; t <= last; t++)
+        if (perToken) sum += perToken[t];
+        else for (let c = from; c <= end; c++) sum += this.scores[t * this.width + c];
       return shown(sum / (last - first + 1), this.signed());
     });
   }
 
   drawList(target, top) {
-    const items = this.items(), numbered = this.settings.granularity === "sentence";
-    this.list.show(this.ranking, items.length, target ? `for “${this.targetText(target, 60)}”` : "for the whole response", (s) => ({
+    const items = this.items(), counting = this.values.reduce((sum, value) => sum + (value !== 0), 0), numbered = this.settings.granularity === "sentence";
+    this.list.show(this.ranking, counting, target ? `for “${this.targetText(target, 60)}”` : `for ${this.wholeName()}`, (s) => ({
       name: this.nameOf(items[s]),
       cited: numbered && this.numbers.has(items[s].start) ? `[${this.numbers.get(items[s].start)}]` : "",
       text: this.textOf(items[s], 180),
@@ -342,13 +368,24 @@ class View {
     }));
   }
 
+  wholeName() { return this.hasThought ? "the whole answer" : "the whole response"; }
+  nothingHere() {
+    if (this.settings.scope === "thought") return "There is nothing of the thought before this.";
+    return "The prompt has no context, so there are no sources.";
+  }
+  restWords() {
+    const first = this.settings.scope === "all" && !this.hasThought; // nothing of a whole response stands before it
+    return `Showing ${this.wholeName()}${first ? ", which has only the prompt before it" : ""}. ${this.words.rest}`;
+  }
   drawReadout(target) {
     const [top] = this.ranking, item = this.items()[top];
     let parts;
     if (!this.length) parts = ["The response is empty, so there is nothing to attribute."];
-    else if (!this.items().length) parts = ["The prompt has no context, so there are no sources."];
+    else if (!this.items().length) parts = [this.nothingHere()];
+    else if (reaches(this.settings.scope) && !this.reaches()) parts = ["The earlier response is not read yet; see above what it waits for."];
+    else if (!item && this.settings.scope === "thought") parts = [this.nothingHere()];
     else if (!item) parts = [this.signed() || !this.words.signed ? "Every source scores zero for this." : "No source has a positive score for this. Switch Scores to Signed to see what counted against it."];
-    else if (!target) parts = [this.words.rest];
+    else if (!target) parts = [this.restWords()];
     else parts = [el("q", "target", this.targetText(target, 70)), " ← ", percent(this.share(this.values[top])), " from ", el("b", "", this.nameOf(item)), " ", el("q", "", this.textOf(item, 110))];
     this.readout.replaceChildren(...parts);
     this.readout.classList.toggle("rest", !target);
@@ -357,7 +394,7 @@ class View {
   // ---------------------------------------------------------------- in words
 
   tellSource(s) {
-    if (s < 0) return this.tip.show(null);
+    if (s < 0 || !this.values) return this.tip.show(null);
     const item = this.items()[s], cited = this.settings.granularity === "sentence" && this.numbers.get(item.start);
     this.tip.show([
       el("b", "", this.nameOf(item)),
@@ -365,14 +402,13 @@ class View {
       fact("share", percent(this.share(this.values[s]))),
       fact(this.words.raw, digits(this.values[s])),
       fact("rank", `${rankOf(this.values, s)} of ${this.items().length}`),
-      el("small", "", this.settings.pin ? "for the pinned span" : "for the whole response"),
+      el("small", "", this.settings.pin ? "for the pinned span" : `for ${this.wholeName()}`),
     ]);
   }
   tellUse(u) {
     if (!this.settings.source || !this.used || this.drag) return this.tip.show(null);
-    const at = this.settings.unit === "sentence" ? this.sentenceOfUnit[u] : u;
-    const perToken = meanOfRows(this.scores, this.width, ...this.targetOf(u), new Float64Array(this.width));
-    const total = sumOfAbs(sourceSums(this.items(), perToken));
+    const at = this.reverse.items.findIndex(({ first, last }) => first <= u && u <= last);
+    const total = sumOfAbs(sourceSums(this.items(), this.meanFor(this.targetOf(u))));
     this.tip.show([el("b", "", "From the pinned source"), fact("share", percent(total ? this.used[at] / total : 0)), fact(this.words.raw, digits(this.used[at]))]);
   }
   // For screen readers: the source the cursor is on, else what the readout says.
@@ -395,69 +431,12 @@ class View {
   }
 }
 
-// [1] [2] behind each sentence of the response; numbers belong to sources, in the order in which they are first cited.
-// Returns them by where the source starts in the prompt.
-function cite(view) {
-  const items = view.sources.sentence, numbers = new Map(), perToken = new Float64Array(view.width);
-  view.prompt.querySelectorAll("[data-cite]").forEach((mark) => { const node = mark.parentNode; mark.remove(); node.normalize(); });
-  for (const sentence of view.sentences) {
-    sentence.cites.replaceChildren();
-    if (!/[\p{L}\p{N}]/u.test(sentence.text)) continue;
-    const values = sourceSums(items, meanOfRows(view.scores, view.width, ...view.tokensOf(sentence), perToken)), total = sumOfAbs(values);
-    for (const s of citedSources(values)) {
-      const item = items[s], share = percent(values[s] / total);
-      if (!numbers.has(item.start)) {
-        numbers.set(item.start, numbers.size + 1);
-        markSource(view.forward.units[item.first].node, numbers.get(item.start));
-      }
-      const number = numbers.get(item.start), mark = button("cite", `[${number}]`, () => view.jump(item));
-      mark.title =
-        `Source ${number}: ${share} of this sentence's score\n“${view.textOf(item, 140)}”\n\nCited are sentences with at least ` +
-        `${percent(citedFrom(items.length))} (an even split would be ${percent(1 / items.length)}) and at least half of the strongest one's ` +
-        "share, three at most. A mark says what the model used, not that it is true; no mark does not mean unverified.";
-      mark.setAttribute("aria-label", `Go to source ${number}, ${share}`);
-      sentence.cites.append(mark);
-    }
-  }
-  return numbers;
-}
-
-// The number of a cited source, right before its first letter: in front of the space it would seem to end the sentence before.
-function markSource(node, number) {
-  const text = [...node.childNodes].find((child) => child.data?.trim()), mark = el("i");
-  mark.dataset.cite = number;
-  if (!text) return node.prepend(mark);
-  const blank = text.data.search(/\S/);
-  mark.className = blank > 0 ? "" : "lead";
-  (blank > 0 ? text.splitText(blank) : text).before(mark);
-}
-
 // Colour levels of values: proportional to the strongest at intensity 1, none below the threshold.
 function levelsOf(values, top, { intensity, threshold }) {
   return Int8Array.from(values, (value) => {
     const part = top ? Math.min(1, Math.abs(value) / top) : 0;
     return part && part >= threshold ? Math.sign(value) * Math.round(LEVELS * part ** (1 / intensity)) : 0;
   });
-}
-
-// Sources as items of the painter. Two that share a display unit are one: nobody can point at half a letter.
-function sourcesOf(rows, unitOfToken) {
-  const items = [];
-  for (let i = 0; i < rows.length; i += 5) {
-    const [start, end, tokenStart, tokenEnd, document] = rows.subarray(i, i + 5), before = items.at(-1);
-    if (tokenEnd <= tokenStart) continue;
-    const first = Math.max(unitOfToken[tokenStart], before ? before.last + 1 : 0), last = unitOfToken[tokenEnd - 1];
-    if (first > last) Object.assign(before, { end: Math.max(before.end, end), tokenEnd: Math.max(before.tokenEnd, tokenEnd) });
-    else items.push({ start, end, tokenStart, tokenEnd, document, first, last });
-  }
-  return items;
-}
-
-// For every unit the item it belongs to, or -1.
-function ownersOf(items, count) {
-  const owners = new Int32Array(count).fill(-1);
-  items.forEach(({ first, last }, i) => owners.fill(i, first, last + 1));
-  return owners;
 }
 
 // The run of units that holds tokens first..last.

@@ -1,26 +1,28 @@
 // What hands do: pointer and keyboard on the two texts, turned into what the view is asked to show or to keep.
 
 function listen(view) {
-  const { prompt, response } = view;
-  for (const [box, painter] of [[prompt, view.forward], [response, view.reverse]]) {
-    box.addEventListener("scroll", () => painter.paint(), { passive: true });
+  const { prompt } = view, answers = view.boxes().slice(1);
+  for (const box of view.boxes()) {
+    box.addEventListener("scroll", () => paintPane(view, box), { passive: true });
     box.addEventListener("pointermove", (e) => view.tip.follow(e));
     box.addEventListener("keydown", (e) => pressed(view, e, box));
     box.addEventListener("blur", () => { cursorOff(view); view.point(null, null); });
   }
-  response.addEventListener("pointerover", (e) => overResponse(view, e));
-  response.addEventListener("pointerleave", () => { view.tip.show(null); view.point(null, view.pointed.source); });
-  response.addEventListener("pointerdown", (e) => {
-    const u = responseUnit(view, e);
-    view.drag = u >= 0 && e.button === 0 && !e.target.closest("button") ? { from: u, moved: false } : null;
-  });
-  response.addEventListener("click", (e) => {
-    const u = responseUnit(view, e), dragged = view.drag?.moved;
-    view.drag = null;
-    if (u < 0 || e.target.closest("button")) return;
-    if (dragged) view.pinned(); // the way there has set the pin already
-    else view.pin(view.targetOf(u), e.shiftKey);
-  });
+  for (const box of answers) {
+    box.addEventListener("pointerover", (e) => overResponse(view, e, box));
+    box.addEventListener("pointerleave", () => { view.tip.show(null); view.point(null, box === view.thought ? null : view.pointed.source); });
+    box.addEventListener("pointerdown", (e) => {
+      const u = responseUnit(view, e, box);
+      view.drag = u >= 0 && e.button === 0 && !e.target.closest("button") ? { from: u, moved: false } : null;
+    });
+    box.addEventListener("click", (e) => {
+      const u = responseUnit(view, e, box), dragged = view.drag?.moved;
+      view.drag = null;
+      if (u < 0 || e.target.closest("button")) return;
+      if (dragged) view.pinned(); // the way there has set the pin already
+      else view.pin(view.targetOf(u), e.shiftKey);
+    });
+  }
   prompt.addEventListener("pointerover", (e) => {
     const s = sourceAt(view, e);
     view.point(view.pointed.target, s < 0 ? null : view.spanOf(s));
@@ -42,84 +44,69 @@ function listen(view) {
   return () => removeEventListener("pointerup", released);
 }
 
+// What scrolling brings into view, by both that draw on a pane.
+function paintPane(view, box) {
+  for (const spread of [view.forward, view.reverse]) spread.at(box).painter?.paint();
+}
+
 // Hovering shows; with the button down it draws a span.
-function overResponse(view, e) {
-  const u = responseUnit(view, e);
+function overResponse(view, e, box) {
+  const u = responseUnit(view, e, box);
   if (u < 0) return;
   if (view.drag && (view.drag.moved || u !== view.drag.from)) {
     view.drag.moved = true;
     view.settings.pin = union(view.targetOf(view.drag.from), view.targetOf(u));
     view.point(null, null);
-  } else view.point(view.targetOf(u), view.pointed.source);
+  } else view.pointAt(view.targetOf(u), box);
   view.tellUse(u);
 }
 
+// The cursor counts the items of its pane: own are their numbers among all.
 function pressed(view, e, box) {
-  const inPrompt = box === view.prompt, items = inPrompt ? view.forward.items : view.reverse.items;
-  const at = view.cursor?.box === box ? view.cursor.at : -1;
-  if (!items.length) return;
+  const inPrompt = box === view.prompt, spread = inPrompt ? view.forward : view.reverse;
+  const { painter, own } = spread.at(box), here = view.cursor?.box === box ? view.cursor.at : -1;
+  if (!own.length) return;
   if (e.key === "Enter" || e.key === " ") {
-    if (at < 0) return;
-    if (inPrompt) view.pinSource(at);
-    else view.pin(view.tokensOf(items[at]), e.shiftKey);
+    if (here < 0) return;
+    if (inPrompt) view.pinSource(own[here]);
+    else view.pin(view.tokensOf(spread.items[own[here]]), e.shiftKey);
     return e.preventDefault();
   }
-  const next = stepTo(view, e.key, inPrompt, at, items.length - 1);
+  const next = inPrompt ? stepTo(e.key, here, own.length - 1) : stepInResponse(view, e.key, own, here);
   if (next === null) return;
   e.preventDefault();
-  cursorOn(view, box, next);
-  if (inPrompt) view.point(null, view.spanOf(next));
-  else if (e.shiftKey) view.stretch(union(view.settings.pin ?? view.tokensOf(items[Math.max(at, 0)]), view.tokensOf(items[next])));
-  else view.point(view.tokensOf(items[next]), null);
+  cursorOn(view, box, painter, next);
+  const item = spread.items[own[next]];
+  if (inPrompt) view.point(null, view.spanOf(own[next]));
+  else if (e.shiftKey) view.stretch(union(view.settings.pin ?? view.tokensOf(spread.items[own[Math.max(here, 0)]]), view.tokensOf(item)));
+  else { view.pointed.source = null; view.pointAt(view.tokensOf(item), box); }
   view.draw();
-  view.say(inPrompt ? next : -1);
+  view.say(inPrompt ? own[next] : -1);
 }
 
-// Where an arrow leads: to the next item, and in the response up and down by sentence.
-function stepTo(view, key, inPrompt, at, last) {
+// Where an arrow leads: to the next item, and in the response by token up and down by sentence.
+function stepTo(key, at, last) {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key];
   if (key === "Home" || key === "End") return key === "Home" ? 0 : last;
-  if (!step) return null;
-  const bySentence = !inPrompt && view.settings.unit === "token" && (key === "ArrowDown" || key === "ArrowUp") && at >= 0;
-  if (!bySentence) return Math.max(0, Math.min(last, at + step));
-  const k = Math.max(0, Math.min(view.sentences.length - 1, view.sentenceOfUnit[at] + step));
-  return view.sentences[k].first;
+  return step ? Math.max(0, Math.min(last, at + step)) : null;
+}
+function stepInResponse(view, key, own, at) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[key], { items } = view.reverse;
+  if (view.settings.unit !== "token" || !step || at < 0) return stepTo(key, at, own.length - 1);
+  const sentence = view.sentences[view.sentenceOfUnit[items[own[at]].first] + step];
+  const next = sentence ? own.findIndex((i) => items[i].first >= sentence.first && items[i].first <= sentence.last) : -1;
+  return next < 0 ? at : next;
 }
 
-// The cursor is drawn on the text and told to screen readers; focus itself stays on the pane.
-function cursorOn(view, box, at) {
-  cursorOff(view);
-  const painter = box === view.prompt ? view.forward : view.reverse, item = painter.items[at];
-  const { node } = painter.units[item.first];
-  view.cursor = { box, at, painter, node };
-  node.id = "at2-cursor";
-  node.setAttribute("role", "option");
-  box.setAttribute("aria-activedescendant", node.id);
-  if (!painter.inView(at)) view.bring(painter, item, "instant");
-  painter.mark("cursor", item);
-}
-function cursorOff(view) {
-  if (!view.cursor) return;
-  const { box, painter, node } = view.cursor;
-  painter.mark("cursor", null);
-  node.removeAttribute("id");
-  node.removeAttribute("role");
-  box.removeAttribute("aria-activedescendant");
-  view.cursor = null;
-}
-
-function unitAt(e, box) {
-  for (let node = e.target; node && node !== box; node = node.parentNode) if (node.unit !== undefined) return node.unit;
-  return -1;
-}
 function sourceAt(view, e) {
   const u = unitAt(e, view.prompt);
   return u < 0 ? -1 : view.sourceOfUnit[u];
 }
-function responseUnit(view, e) {
-  const u = unitAt(e, view.response);
-  if (u >= 0 || view.settings.unit !== "sentence") return u;
-  const box = e.target.closest?.(".sentence"); // on a citation: its sentence
-  return box ? view.sentences.find((s) => s.box === box).first : -1;
+function responseUnit(view, e, box) {
+  const u = unitAt(e, box);
+  if (u >= 0) return view.kindOfUnit[u] === "m" ? -1 : u;
+  if (view.settings.unit !== "sentence") return -1;
+  const around = e.target.closest?.(".sentence"); // on a citation: its sentence
+  return view.sentences.find((s) => s.box === around)?.first ?? -1;
 }
 const calm = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth");

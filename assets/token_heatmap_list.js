@@ -13,8 +13,8 @@ class RankedList {
     this.more = button("more", "", () => { this.rows = this.next(); seen.resize(); });
     const columns = el("span", "columns", el("span", "", "share"), this.rawName);
     columns.title =
-      "Share: the score divided by the sum of the absolute scores of all sources of the context, so that 100 % is all that the " +
-      "context gave. The raw score is the mean over the target's tokens of the sum over the source's.";
+      "Share: the score divided by the sum of the absolute scores of all sources that are attributed to, so that 100 % is all that " +
+      "they gave. The raw score is the mean over the target's tokens of the sum over the source's.";
     this.box = el("section", "pane ranked", el("header", "head", el("h3", "", "Ranked sources"), this.target, columns), el("div", "fill scroll", this.list, this.more));
   }
 

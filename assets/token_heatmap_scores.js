@@ -13,6 +13,16 @@ function bytesOf(base64) {
 const float32 = (base64) => new Float32Array(bytesOf(base64).buffer);
 const int32 = (base64) => new Int32Array(bytesOf(base64).buffer);
 
+// Two matrices side by side: (rows, width) and (rows, more) to (rows, width + more).
+function beside(left, width, right, more) {
+  const rows = more ? right.length / more : 0, out = new Float32Array(rows * (width + more));
+  for (let r = 0; r < rows; r++) {
+    out.set(left.subarray(r * width, (r + 1) * width), r * (width + more));
+    out.set(right.subarray(r * more, (r + 1) * more), r * (width + more) + width);
+  }
+  return out;
+}
+
 // Mean over response rows first..last (inclusive) of the (response, width) matrix, into out (width).
 function meanOfRows(scores, width, first, last, out) {
   out.fill(0);

@@ -122,35 +122,47 @@ function buildPrompt(pane, { prompt, parts, offsets, titles }) {
 }
 
 // The response: sentences of units; each with a place for its citations, before the white space that ends it.
-function buildResponse(pane, { response, sentences, offsets }) {
-  const units = [], body = el("div", "body"), spans = [];
+// kinds: for every sentence "a" (answer), "t" (thought) or "m" (a thought's marker); thought: the pane of the last two.
+function buildResponse(pane, { response, sentences, offsets, kinds, thought }) {
+  const units = [], spans = [], kindOfUnit = [];
   cutUnits(response, offsets, 0, offsets.length / 2, units);
   units.forEach((unit, u) => { unit.node = unitElement(response.slice(unit.start, unit.end), u); });
   let u = 0;
-  for (const [, end] of sentences.length ? sentences : [[0, response.length]]) {
+  for (const [k, [, end]] of (sentences.length ? sentences : [[0, response.length]]).entries()) {
     const first = u;
     while (u < units.length && (visibleStart(response, units[u]) < end || end === sentences.at(-1)?.[1])) u++;
-    if (u > first) spans.push({ first, last: u - 1 });
+    if (u > first) spans.push({ first, last: u - 1, end, kind: kinds?.[k] ?? "a" });
+    kindOfUnit.push(...Array(u - first).fill(spans.at(-1)?.kind));
   }
-  let at = 0;
-  for (const span of spans) {
-    const box = el("span", "sentence"), cites = el("span", "cites");
-    let home = span.last;
-    while (home > span.first && !response.slice(units[home].start, units[home].end).trim()) home--;
+  let at = 0, body = null, rest = null; // rest: of a unit that a border runs through, what belongs behind it
+  for (const [k, span] of spans.entries()) {
+    const box = el("span", span.kind === "m" ? "sentence marker" : "sentence"), cites = el("span", "cites");
+    const home = span.kind === "a" || !thought ? pane : thought;
+    if (body?.parentNode !== home) home.append((body = el("div", "body")));
+    let last = span.last;
+    while (last > span.first && !response.slice(units[last].start, units[last].end).trim()) last--;
+    if (rest) box.append(rest);
+    rest = null;
     for (let i = span.first; i <= span.last; i++) {
-      const unit = units[i], text = response.slice(unit.start, unit.end);
+      const unit = units[i], border = spans[k + 1]?.kind !== span.kind && k + 1 < spans.length ? span.end : unit.end;
+      const text = response.slice(unit.start, Math.min(unit.end, border));
+      if (unit.end > border) {
+        unit.node = unitElement(text, i);
+        rest = unitElement(response.slice(border, unit.end), i);
+      }
       if (unit.start > at) box.append(readable(response.slice(at, unit.start)));
       at = Math.max(at, unit.end);
       const bare = text.trimEnd();
-      if (i === home && bare && bare !== text) { // ".\n\n": the mark goes behind the full stop
+      if (i === last && bare && bare !== text) { // ".\n\n": the mark goes behind the full stop
         unit.node = unitElement(bare, i);
         box.append(el("span", "tail", unit.node, cites), unitElement(text.slice(bare.length), i));
-      } else box.append(i === home ? el("span", "tail", unit.node, cites) : unit.node);
+      } else box.append(i === last ? el("span", "tail", unit.node, cites) : unit.node);
     }
     Object.assign(span, { box, cites, text: response.slice(units[span.first].start, units[span.last].end) });
     body.append(box);
   }
+  if (!body) pane.append((body = el("div", "body")));
+  if (rest) body.append(rest);
   if (at < response.length) body.append(readable(response.slice(at)));
-  pane.append(body);
-  return { units, sentences: spans };
+  return { units, kindOfUnit, sentences: spans.filter((span) => span.kind !== "m") };
 }

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .ablation import ablate, log_prob, outcome, random_keep
-    from .attribution import Attribution, attribute, head_attention, head_features, token_scores
+    from .attribution import (
+        Attribution,
+        all_token_scores,
+        attribute,
+        head_attention,
+        head_features,
+        token_scores,
+    )
     from .baselines import METHODS, Method, find_method, matrix
     from .catalogue import add_estimator, export_to_hub_folder, list_estimators, remove_estimator
     from .collecting import estimate
     from .data import read_data
+    from .documents import read_document
     from .errors import (
         At2Error,
         Cancelled,
         DataError,
+        DocumentNotRead,
         EmptyInput,
         EstimatorFileError,
         EstimatorMismatch,
@@ -39,35 +48,40 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .exploration import Exploration, explore
     from .generation import Generation, generate, replay, retrace
+    from .kept_prefix import KeptPrefix
     from .learning import fit_run, learn
     from .measures import summarize
     from .models import DEFAULT_MODEL, LanguageModel, load_model
-    from .prompts import ContextTask, Document, Part, Prompt, Turn
+    from .prompts import ContextTask, Document, Part, Prompt, Turn, follow_up
     from .reference import import_reference
-    from .runs import find_runs
-    from .sources import GRANULARITIES, Source, cut, split_sentences
+    from .run_places import find_runs
+    from .sources import GRANULARITIES, SCOPES, Source, cut, cut_all, split_sentences
+    from .thoughts import markers_of, split_thoughts
     from .verification import answer_without, check, remove_top
 
 _HOME = {
     "ablation": "ablate log_prob outcome random_keep",
-    "attribution": "Attribution attribute head_attention head_features token_scores",
+    "attribution": "Attribution all_token_scores attribute head_attention head_features token_scores",
     "baselines": "METHODS Method find_method matrix",
     "catalogue": "add_estimator export_to_hub_folder list_estimators remove_estimator",
     "collecting": "estimate",
     "data": "read_data",
-    "errors": "At2Error Cancelled DataError EmptyInput EstimatorFileError EstimatorMismatch ExplorationFileError "
-    "ModelNotAvailable PromptTooLong ResponseDoesNotFit RunFolderMismatch",
+    "documents": "read_document",
+    "errors": "At2Error Cancelled DataError DocumentNotRead EmptyInput EstimatorFileError EstimatorMismatch "
+    "ExplorationFileError ModelNotAvailable PromptTooLong ResponseDoesNotFit RunFolderMismatch",
     "estimator": "Estimator load_estimator save_estimator single_head uniform_estimator without_heads",
     "evaluation": "evaluate",
     "exploration": "Exploration explore",
     "generation": "Generation generate replay retrace",
+    "kept_prefix": "KeptPrefix",
     "learning": "fit_run learn",
     "measures": "summarize",
     "models": "DEFAULT_MODEL LanguageModel load_model",
-    "prompts": "ContextTask Document Part Prompt Turn",
+    "prompts": "ContextTask Document Part Prompt Turn follow_up",
     "reference": "import_reference",
-    "runs": "find_runs",
-    "sources": "GRANULARITIES Source cut split_sentences",
+    "run_places": "find_runs",
+    "sources": "GRANULARITIES SCOPES Source cut cut_all split_sentences",
+    "thoughts": "markers_of split_thoughts",
     "verification": "answer_without check remove_top",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}

@@ -4,12 +4,15 @@
 `outcome`    the logit of a target's probability, from its tokens' logit-probabilities
 
 Dropping hidden tokens while the others keep their positions gives the logits of a mask at a fraction of its work. Where a
-model takes positions from the index instead (ALiBi, sliding windows shorter than the prompt) the mask itself is used.
+model takes positions from the index instead (ALiBi, sliding windows shorter than the prompt) the mask itself is used. Where
+layers carry a state along (state-space, linear attention), no mask hides a token from it: there, leaving out is the ablation.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,8 +22,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from .cache import new_cache
 from .errors import Cancelled
 from .generation import Generation, forward_parameters, last_logits, token_logit_probs
 from .models import LanguageModel
@@ -34,6 +37,7 @@ CUDA_SHARE = 0.3  # of the free memory that one forward pass may fill
 PREFIX_SHARE = 0.2  # where sequences run one by one, a shorter prefix is not worth the mask that its cache brings: causal
 # kernels are faster. Batches are padded, so they have a mask anyway.
 LATE_SHARE = 0.25  # of an ablation's tokens that its beginning has to save; below, larger batches are as fast
+WINDOW = re.compile(r"window(_size)?$|attention_chunk_size$")
 PROBE_TOLERANCE = (
     0.05  # logits of float32 noise are near 1e-4, of bfloat16 near 0.1 of the spread; a wrong position is 1+
 )
@@ -109,14 +113,23 @@ def can_drop(lm: LanguageModel, num_tokens: int) -> bool:
     Windows count tokens by their index, so a prompt longer than one needs the mask. Whether positions are honoured at all is
     tried once per model on a short sequence rather than looked up in a table of architectures.
     """
-    config = lm.model.config.get_text_config()
-    for name in ("sliding_window", "attention_chunk_size"):
-        window = getattr(config, name, None)
-        if window is not None and window < num_tokens:
-            return False
+    if lm.stateful:
+        return True
+    if num_tokens > _shortest_window(lm.model.config.get_text_config()):
+        return False
     if lm.model not in _droppable:
         _droppable[lm.model] = _probe(lm)
     return _droppable[lm.model]
+
+
+def _shortest_window(config: Any) -> float:
+    """Tokens that the nearest-sighted layer sees: sliding_window, window_size, attention_chunk_size, ..."""
+    sizes = [
+        value
+        for name, value in config.to_dict().items()
+        if WINDOW.search(name) and type(value) is int and value > 0  # 0 and True say something else
+    ]
+    return min(sizes, default=math.inf)
 
 
 @torch.inference_mode()
@@ -166,7 +179,7 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
     """Without the hidden tokens: batches of similar length, padded on the left, behind the part of the prompt that all of a
     batch begin with, which runs once for all batches."""
     prompt, tail = np.array(gen.rendered.ids), gen.num_tokens - 1
-    groups = _by_beginning(kept, len(prompt))
+    groups = {0: list(range(len(kept)))} if lm.stateful else _by_beginning(kept, len(prompt))
     shortest = min(groups)
     length = min(len(kept[i]) for i in groups[shortest]) + tail
     if len(groups) == 1 and shortest < PREFIX_SHARE * length and 2 * length > BATCH_TOKENS:
@@ -177,7 +190,8 @@ def _drop(lm: LanguageModel, gen: Generation, kept: list[np.ndarray]) -> Iterato
         if past is not None and prefix < past.get_seq_length():
             past.crop(prefix - past.get_seq_length())  # a negative number: so many are removed
         order = sorted(groups[prefix], key=lambda i: len(kept[i]))
-        most = max(1, CACHED * room // (prefix + 1))  # every row of a batch has a copy of the beginning
+        # Every row of a batch has a copy of the beginning; padding would leave its mark in a state.
+        most = 1 if lm.stateful else max(1, CACHED * room // (prefix + 1))
         for rows in _batches(order, [len(own) - prefix + tail for own in kept], room, most):
             yield rows, _forward(lm, gen, [kept[i] for i in rows], prefix, past)
 
@@ -282,7 +296,7 @@ def _alike(own: np.ndarray, n: int) -> int:
 
 
 def _run_prefix(lm: LanguageModel, ids: np.ndarray) -> Any:
-    past = DynamicCache()
+    past = new_cache(lm.model)
     lm.model(
         torch.from_numpy(ids)[None].to(lm.device),
         past_key_values=past,

@@ -3,12 +3,15 @@
 `reading`       while it lasts, every attention layer leaves its queries and keys in a `Reader`
 `Trace`         what was read: the queries of the response's rows and all keys, layer by layer
 `weights`       softmax weights of one layer, computed from the trace in blocks of rows
+`visit`         weights of every layer in turn, in blocks of rows, whichever kind of trace it is
 `contract`      weights of all heads, summed with one coefficient per head
 
 Attention weights are never asked of the model (`output_attentions=True` forces the slow kernel and holds heads x tokens x
 tokens). Instead a function registered with transformers' `AttentionInterface` looks at `query` and `key` and hands on
 to the stock kernel, so the logits are bit-identical and no architecture is known here by name. Keeping queries and keys
 costs `layers x heads x width` a token; the weights follow from them at any time without another forward pass.
+
+Models that do not take their attention from the interface leave an `EagerTrace` (module `eager`): it runs them again.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +30,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .errors import ModelNotAvailable
+from .eager import EagerReader, EagerTrace
 
 PREFIX = "at2_"  # our function over kernel "sdpa" is registered as "at2_sdpa"
 BLOCK_FLOATS = (
@@ -64,6 +67,19 @@ class Trace:
     @property
     def num_rows(self) -> int:
         return self.layers[0].queries.shape[1]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def num_heads(self) -> int:
+        return self.layers[0].num_heads
+
+    @property
+    def device(self) -> Any:
+        """Where sums over layers are kept; a model over several GPUs has its layers elsewhere, too."""
+        return self.layers[0].queries.device
 
     def crop(self, num_rows: int) -> Trace:
         """The same trace without the rows past `num_rows`."""
@@ -140,15 +156,19 @@ _install_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def reading(model: Any, first_row: int) -> Iterator[Reader]:
+def reading(model: Any, first_row: int) -> Iterator[Reader | EagerReader]:
     """Read the attention of the forward passes in this block, for rows from position `first_row` on (from 0).
 
         with reading(lm.model, first_row=n - 1) as reader:
             lm.model(ids)
         trace = reader.trace()
 
-    Raises ModelNotAvailable if the model does not take its attention from transformers' attention interface.
+    A model that does not take its attention from transformers' attention interface is only watched for its ids.
     """
+    if not reads_in_place(model):
+        with EagerReader(model, first_row).watching() as watcher:
+            yield watcher
+        return
     _install(model)
     reader = Reader(first_row)
     token = _reader.set(reader)
@@ -157,6 +177,11 @@ def reading(model: Any, first_row: int) -> Iterator[Reader]:
     finally:
         _reader.reset(token)
         _uninstall(model)
+
+
+def reads_in_place(model: Any) -> bool:
+    """Whether the model takes its attention from transformers' attention interface."""
+    return bool(model._can_set_attn_implementation())
 
 
 def weights(layer: LayerTrace, first_row: int, rows: slice = slice(None)) -> Tensor:
@@ -199,24 +224,38 @@ def blocks(layer: LayerTrace) -> Iterator[slice]:
 
 
 @torch.inference_mode()
-def contract(trace: Trace, theta: Tensor, num_columns: int) -> Tensor:
+def visit(
+    trace: Trace | EagerTrace, use: Callable[[int, slice, Tensor], None], only: Collection[int] | None = None
+) -> None:
+    """Call use(layer, rows, weights float32 (heads, rows, tokens)) for every layer, or those in `only`, block by block.
+
+    Layers are counted among those that have heads. A block is gone after its call, so no array of size heads x rows x tokens
+    need ever exist.
+    """
+    if isinstance(trace, EagerTrace):
+        trace.visit(use, only, BLOCK_FLOATS)
+        return
+    for number, layer in enumerate(trace.layers):
+        if only is None or number in only:
+            for rows in blocks(layer):
+                use(number, rows, weights(layer, trace.first_row, rows))
+
+
+@torch.inference_mode()
+def contract(trace: Trace | EagerTrace, theta: Tensor, num_columns: int) -> Tensor:
     """sum over l, h of theta[l, h] * A[l, h, row, column]: float32 (rows, num_columns).
 
     theta: (layers, heads). This is the paper's score (arXiv 2504.13752, section 3) before positions are summed to sources;
     heads are summed inside the block of rows, so that no array of size heads x rows x tokens ever exists.
     """
-    device = trace.layers[0].queries.device
-    theta = theta.to(device=device, dtype=torch.float32)
-    total = torch.zeros(trace.num_rows, num_columns, dtype=torch.float32, device=device)
-    for layer, coefficients in zip(trace.layers, theta, strict=True):
-        if not coefficients.any():
-            continue
-        for rows in blocks(layer):
-            block = weights(layer, trace.first_row, rows)  # (heads, rows, tokens)
-            summed = torch.mv(block.reshape(len(block), -1).T, coefficients.to(block.device)).reshape(
-                block.shape[1:]
-            )
-            total[rows] += summed[:, :num_columns].to(device)
+    theta = theta.to(device=trace.device, dtype=torch.float32)
+    total = torch.zeros(trace.num_rows, num_columns, dtype=torch.float32, device=trace.device)
+
+    def add(layer: int, rows: slice, block: Tensor) -> None:
+        summed = torch.mv(block.reshape(len(block), -1).T, theta[layer].to(block.device))
+        total[rows] += summed.reshape(block.shape[1:])[:, :num_columns].to(total.device)
+
+    visit(trace, add, only=[layer for layer, coefficients in enumerate(theta) if coefficients.any()])
     return total
 
 
@@ -224,11 +263,6 @@ def _install(model: Any) -> None:
     with _install_lock:
         count, kernel = _installed.get(id(model), (0, model.config._attn_implementation))
         if count == 0:
-            if not model._can_set_attn_implementation():
-                raise ModelNotAvailable(
-                    f"{type(model).__name__} does not take its attention from transformers' attention interface, so its "
-                    "heads cannot be read; choose another model."
-                )
             _register(kernel)
             model.set_attn_implementation(PREFIX + kernel)
         _installed[id(model)] = (count + 1, kernel)

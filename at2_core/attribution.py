@@ -1,6 +1,7 @@
 """theta times attention, summed to sources: how much each source counts towards each response token.
 
-`attribute`        scores (response, sources) at any granularity
+`attribute`        scores (response, sources) at any granularity, for the context, the prompt or the response so far
+`span_scores`      one target's scores from the tokens' scores
 `head_attention`   one head's pattern (response, prompt)
 `head_features`    every head's attention per source (layers, heads, response, sources)
 
@@ -10,53 +11,77 @@ All three read the trace that `generate` and `replay` leave; none runs the model
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .attention import Trace, blocks, contract, weights
+from .attention import Trace, contract, visit
+from .eager import EagerTrace
 from .errors import At2Error
 from .estimator import Estimator, check_estimator
 from .generation import Generation, retrace
 from .models import LanguageModel
-from .sources import Source, cut
+from .sources import OWN_ROLES, Source, cut, cut_all
+from .thoughts import Markers, markers_of
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """scores float32 (T, S): how much source s counts towards response token t, by the estimator named."""
+    """scores float32 (T, S): how much source s counts towards response token t, by the estimator named.
+
+    A source in the response counts with its tokens before y_t alone; the model sees no others.
+    """
 
     scores: np.ndarray
     sources: list[Source]
     response_offsets: list[tuple[int, int]]
     estimator: str
     granularity: str
+    scope: str = "context"
+    token_scores: np.ndarray | None = field(default=None, repr=False)  # (T, n + T), where scores reach so far
 
     def for_span(self, start: int, end: int) -> np.ndarray:
         """float32 (S,): the mean score over the tokens that touch characters [start, end) of the response.
 
-        An empty or outside span gives zeros.
+        A source in the response counts with what stands before the span. An empty or outside span gives zeros.
         """
         rows = [t for t, (a, b) in enumerate(self.response_offsets) if a < end and b > start]
         if not rows:
             return np.zeros(len(self.sources), np.float32)
-        return self.scores[rows].mean(axis=0, dtype=np.float32)
+        means = self.scores[rows].mean(axis=0, dtype=np.float32)
+        if self.token_scores is None:
+            return means
+        own = [s for s, source in enumerate(self.sources) if source.role in OWN_ROLES]
+        means[own] = span_scores(self.token_scores, [self.sources[s] for s in own], rows[0], rows[-1])
+        return means
 
 
 def attribute(
-    lm: LanguageModel, gen: Generation, est: Estimator, granularity: str = "sentence"
+    lm: LanguageModel,
+    gen: Generation,
+    est: Estimator,
+    granularity: str = "sentence",
+    scope: str = "context",
+    *,
+    markers: Markers | None = None,
 ) -> Attribution:
     """Scores of every source for every response token (arXiv 2504.13752, section 3).
 
     score(t, s) = sum over heads of theta[l, h] times the attention from the row that predicts y_t to the source's tokens.
-    granularity: "token", "word", "sentence", "paragraph" or "document". Raises EstimatorMismatch.
+    granularity: "token", "word", "sentence", "paragraph" or "document". scope: "context", "prompt" (all its parts), "thought"
+    (of the response itself) or "all" (the prompt and the response so far). markers: what a thought stands between, by
+    default as the tokenizer knows them. Raises EstimatorMismatch.
     """
-    sources = cut(gen.rendered, granularity)
-    scores = sum_to_sources(token_scores(lm, gen, est), sources)
-    return Attribution(scores, sources, gen.response_offsets, est.name, granularity)
+    sources = cut_all(gen, granularity, scope, markers=markers or markers_of(lm.tokenizer))
+    reaching = scope in ("thought", "all")
+    per_token = (all_token_scores if reaching else token_scores)(lm, gen, est)
+    scores = sum_to_sources(per_token, sources)
+    return Attribution(
+        scores, sources, gen.response_offsets, est.name, granularity, scope, per_token if reaching else None
+    )
 
 
 def token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarray:
@@ -66,6 +91,32 @@ def token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarr
     if not gen.response_ids:
         return np.zeros((0, n), np.float32)
     return contract(trace_of(lm, gen), torch.from_numpy(est.theta), n).cpu().numpy()
+
+
+def all_token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarray:
+    """float32 (T, n + T): as `token_scores`, and behind them the score of every response token for those after it.
+
+    The row that predicts y_t sees y_1 to y_{t-1}: of the last T columns those from the diagonal on are zero.
+    """
+    check_estimator(est, lm)
+    n, count = len(gen.rendered.ids), gen.num_tokens
+    out = np.zeros((count, n + count), np.float32)
+    if count:  # the last token has not been read: nothing follows it
+        seen = contract(trace_of(lm, gen), torch.from_numpy(est.theta), n + count - 1)
+        out[:, : n + count - 1] = seen.cpu().numpy()
+    return out
+
+
+def span_scores(token_scores: np.ndarray, sources: Sequence[Source], first: int, last: int) -> np.ndarray:
+    """float32 (S,): mean score over response tokens first..last (inclusive) of each source, from scores (T, n) or (T, n + T).
+
+    Of a source in the response only what stands before the target counts: a target is no source of its own.
+    """
+    count = len(token_scores)
+    mean = token_scores[first : last + 1].mean(axis=0, dtype=np.float64)
+    if any(source.role in OWN_ROLES for source in sources):
+        mean[len(mean) - count + first :] = 0
+    return sum_to_sources(mean, sources)
 
 
 def sum_to_sources(scores: np.ndarray, sources: Sequence[Source]) -> np.ndarray:
@@ -79,26 +130,31 @@ def sum_to_sources(scores: np.ndarray, sources: Sequence[Source]) -> np.ndarray:
     return out
 
 
-@torch.inference_mode()
 def head_attention(lm: LanguageModel, gen: Generation, layer: int, head: int) -> np.ndarray:
     """float32 (T, n): one head's softmax weights from each row that predicts a response token to the prompt's tokens.
 
     Raises At2Error if the model has no such head.
     """
+    return whole_head_attention(lm, gen, layer, head)[:, : len(gen.rendered.ids)]
+
+
+@torch.inference_mode()
+def whole_head_attention(lm: LanguageModel, gen: Generation, layer: int, head: int) -> np.ndarray:
+    """float32 (T, n + T): as `head_attention`, and the weights to the response's tokens; zero from the diagonal on."""
     if not (0 <= layer < lm.num_layers and 0 <= head < lm.num_heads):
         raise At2Error(
             f"{lm.name} has no layer {layer}, head {head}: layers go from 0 to {lm.num_layers - 1}, heads from 0 to "
             f"{lm.num_heads - 1}."
         )
-    n = len(gen.rendered.ids)
-    if not gen.response_ids:
-        return np.zeros((0, n), np.float32)
-    trace = trace_of(lm, gen)
-    rows = [
-        weights(trace.layers[layer], trace.first_row, block)[head, :, :n]
-        for block in blocks(trace.layers[layer])
-    ]
-    return torch.cat(rows).cpu().numpy()
+    n, count = len(gen.rendered.ids), gen.num_tokens
+    out = np.zeros((count, n + count), np.float32)
+
+    def take(_: int, rows: slice, block: Tensor) -> None:
+        out[rows, : n + count - 1] = block[head, :, : n + count - 1].cpu().numpy()
+
+    if count:
+        visit(trace_of(lm, gen), take, only=[layer])
+    return out
 
 
 def head_features(lm: LanguageModel, gen: Generation, granularity: str = "sentence") -> np.ndarray:
@@ -119,29 +175,29 @@ def source_features(
     if not gen.response_ids or not sources:
         return torch.zeros(lm.num_layers, lm.num_heads, len(targets), len(sources), dtype=torch.float32)
     trace = trace_of(lm, gen)
-    device = trace.layers[0].queries.device
     # Types are named: loading a model changes torch's default meanwhile, for every thread.
-    floats: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    floats: dict[str, Any] = {"dtype": torch.float32, "device": trace.device}
     mean = torch.zeros(len(targets), trace.num_rows, **floats)
     for i, target in enumerate(targets):
         mean[i, target] = 1 / max(1, target.stop - target.start)
-    out = torch.zeros(len(trace.layers), trace.layers[0].num_heads, len(targets), len(sources), **floats)
     first, last = sources[0].token_start, sources[-1].token_end
     index = torch.full(
-        (last - first,), len(sources), device=device
+        (last - first,), len(sources), device=trace.device
     )  # tokens between sources fall into a spare column
     for s, source in enumerate(sources):
         index[source.token_start - first : source.token_end - first] = s
-    for layer_out, layer in zip(out, trace.layers, strict=True):
-        summed = torch.zeros(layer.num_heads, trace.num_rows, len(sources) + 1, **floats)
-        for rows in blocks(layer):
-            block = weights(layer, trace.first_row, rows)[:, :, first:last].to(device)
-            summed[:, rows].index_add_(2, index, block)
-        layer_out[:] = torch.einsum("gt,hts->hgs", mean, summed[:, :, :-1])
+    out = torch.zeros(trace.num_layers, trace.num_heads, len(targets), len(sources), **floats)
+
+    def add(layer: int, rows: slice, block: Tensor) -> None:
+        block = block[:, :, first:last].to(trace.device)
+        summed = torch.zeros(*block.shape[:2], len(sources) + 1, **floats).index_add_(2, index, block)
+        out[layer] += torch.einsum("gt,hts->hgs", mean[:, rows], summed[:, :, :-1])
+
+    visit(trace, add)
     return out
 
 
-def trace_of(lm: LanguageModel, gen: Generation) -> Trace:
+def trace_of(lm: LanguageModel, gen: Generation) -> Trace | EagerTrace:
     """The generation's trace, read again if it is gone."""
     trace = retrace(lm, gen).trace
     assert trace is not None

@@ -26,7 +26,7 @@ from .estimator import Estimator, uniform_estimator
 from .generation import Generation, response_targets
 from .gradients import gradient_norm, input_x_gradient
 from .models import LanguageModel
-from .rollout import rollout
+from .rollout import check_rollout, rollout
 from .sources import Source
 
 SHUFFLE_SEED = 0  # of the negative control, which is the same for everybody
@@ -129,6 +129,8 @@ def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel
 
     Raises At2Error where there is no such method, or no estimator for one that needs it.
     """
+    if name == "rollout" and lm is not None:
+        check_rollout(lm)
     if name in _SIMPLE:
         return _SIMPLE[name]
     if match := re.fullmatch(r"context_cite_([1-9]\d{0,4})", name):

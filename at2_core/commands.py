@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from .errors import At2Error, Cancelled
-from .runs import Progress, Request, RunFolder, Settings, find_runs, new_folder, runs_home
+from .progress import Progress
+from .run_places import find_runs, new_folder, runs_home
+from .runs import Request, RunFolder, Settings
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 

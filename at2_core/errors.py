@@ -35,8 +35,16 @@ class ModelNotAvailable(At2Error):
     """The model is neither here nor reachable, or it is none that can be read."""
 
 
+class NotEnoughMemory(At2Error):
+    """What was asked would need more memory than is free."""
+
+
 class DataError(At2Error):
     """Data cannot be read, or lacks what an example needs."""
+
+
+class DocumentNotRead(At2Error):
+    """A file gives no text that could be asked about."""
 
 
 class RunFolderMismatch(At2Error):

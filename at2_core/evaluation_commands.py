@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from click.core import ParameterSource
 
 from .commands import Bar, column_options, named_columns, read_chosen, stopping
 from .errors import At2Error
-from .evaluation_runs import METHODS, EvaluationRequest, ask, asked
+from .evaluation_runs import METHODS, EvaluationRequest, ask, asked, fits
 from .formats import HUB
-from .runs import Pace, RunFolder
+from .progress import Pace
+from .runs import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,10 +161,10 @@ def carry_out(
 
     found = _not_learned(examples, request.not_learned_in)
     lm = load_model(request.model, device=request.device, dtype=request.dtype)
-    chosen = _fitting(lm, found, request)
+    chosen = list(islice((e for e in found if fits(lm.tokenizer, e, request)), request.examples))
     if not chosen:
         raise At2Error("No example is left to judge; choose other data, or ask less of its examples.")
-    pace = Pace(run, "evaluate", 0, len(chosen), {}, time.monotonic())
+    pace = Pace(run.tell, "evaluate", 0, len(chosen), {}, time.monotonic())
     done = fresh = 0
     last = time.monotonic()
 
@@ -268,25 +269,6 @@ def _numbers(text: str) -> tuple[int, ...]:
             f"{text!r} is no list of numbers from 1 on, as in 1,3,5", param_hint="--top-k"
         )
     return found
-
-
-def _fitting(lm: LanguageModel, examples: list[Example], request: EvaluationRequest) -> list[Example]:
-    """The first so many examples with enough sources and short enough prompts."""
-    if request.min_sources <= 2 and request.max_prompt_tokens is None:
-        return examples[: request.examples]
-    from .prompts import render
-    from .sources import cut
-
-    chosen: list[Example] = []
-    for example in examples:
-        if len(chosen) == request.examples:
-            break
-        with contextlib.suppress(At2Error):  # what has no prompt has no sources either
-            prompt = render(lm.tokenizer, example.task)
-            short = request.max_prompt_tokens is None or prompt.n <= request.max_prompt_tokens
-            if short and len(cut(prompt, request.granularity)) >= request.min_sources:
-                chosen.append(example)
-    return chosen
 
 
 def _not_learned(examples: list[Example], runs: Sequence[str | Path]) -> list[Example]:

@@ -1,6 +1,7 @@
 """An evaluation is a folder too: what was asked for, how far it is, ablations, and rows that can be read while it works.
 
 `EvaluationRequest`          what to judge, on what
+`fits`                       whether an example is one of those
 `ask`, `asked`               write it into a folder, read it again
 `read_rows`                  the rows so far
 `evaluations_home`, `find_evaluations`   where evaluations are
@@ -18,8 +19,12 @@ from typing import Any
 import pandas as pd
 import platformdirs
 
-from .errors import RunFolderMismatch
-from .runs import FORMAT, RunFolder, find_runs
+from .data import Example
+from .errors import At2Error, RunFolderMismatch
+from .prompts import render
+from .run_places import find_runs
+from .runs import FORMAT, RunFolder
+from .sources import cut
 
 # Without those that take longer than the ablations that judge them.
 METHODS = ("at2", "average", "top_heads", "last_layer", "rollout", "gradient", "bm25", "random")
@@ -55,6 +60,18 @@ class EvaluationRequest:
     reference: str = "average"
     device: str = "auto"
     dtype: str = "auto"
+
+
+def fits(tokenizer: Any, example: Example, request: EvaluationRequest) -> bool:
+    """Whether the example has enough sources, and a prompt short enough, for what was asked."""
+    if request.min_sources <= 2 and request.max_prompt_tokens is None:
+        return True
+    try:
+        prompt = render(tokenizer, example.task)
+        short = request.max_prompt_tokens is None or prompt.n <= request.max_prompt_tokens
+        return short and len(cut(prompt, request.granularity)) >= request.min_sources
+    except At2Error:  # what has no prompt has no sources either
+        return False
 
 
 def ask(run: RunFolder, request: EvaluationRequest) -> None:

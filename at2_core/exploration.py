@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,19 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .errors import ExplorationFileError
+from .errors import At2Error, ExplorationFileError
 from .estimator import Estimator, uniform
 from .prompts import ContextTask, Document, Part, Prompt, Turn, without_surrogates
-from .sources import GRANULARITIES, Source, cut, split_sentences
+from .sources import GRANULARITIES, Source, cut_all, in_scope
+from .thoughts import Markers, Segment, check_markers, is_opened, response_sentences, split_thoughts
 
 if TYPE_CHECKING:
     from .generation import Generation
     from .models import LanguageModel
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)  # format 1 has no scores of the response's own tokens
+KINDS = ("system", "history", "title", "context", "query")
 METHODS = ("at2", "average")  # whose scores an exploration holds
 GALLERY = Path(__file__).resolve().parent.parent / "assets" / "gallery"
 
@@ -38,8 +41,10 @@ class Exploration:
     """A prompt, a response, and scores of every prompt token for every response token.
 
     scores: by method ("at2", "average"), float32 (T, n) over all n prompt tokens; a source's score is the sum over its
-    tokens, a target's the mean over its own. sources: by granularity. sentences: character spans that tile `text`.
-    estimator: name of the estimator behind "at2", with its fingerprint.
+    tokens, a target's the mean over its own. own_scores: by method, float32 (T, T), of every response token for those
+    after it; empty where nobody has them. sources: of the context, by granularity. all_sources: also of the rest of the
+    prompt and of the response, in that order. sentences: character spans that tile `text`. segments: its thoughts and
+    answers, by `markers` (None: the usual ones). estimator: name of the estimator behind "at2", with its fingerprint.
     """
 
     title: str
@@ -58,6 +63,36 @@ class Exploration:
     sentences: tuple[tuple[int, int], ...]
     scores: Mapping[str, np.ndarray]
     settings: Mapping[str, Any]
+    own_scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    all_sources: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    markers: Markers | None = None
+
+    @property
+    def rendered(self) -> Prompt:
+        """The prompt, as a Generation calls it."""
+        return self.prompt
+
+    @property
+    def has_thought(self) -> bool:
+        """Whether the response says something between markers, or its prompt began a thought."""
+        return any(source.role == "thought" for source in self.all_sources.get("document", ()))
+
+    @property
+    def target(self) -> tuple[int, int]:
+        """Response tokens [first, last], inclusive, of what is attributed where nothing is picked: the last answer of a
+        response that thinks, all of any other."""
+        last = len(self.response_ids) - 1
+        answers = [s for s in self.all_sources.get("document", ()) if s.role == "response"]
+        if not self.has_thought or not answers:
+            return 0, last
+        return answers[-1].token_start - self.prompt.n, answers[-1].token_end - 1 - self.prompt.n
+
+    def sources_in(self, granularity: str, scope: str) -> tuple[Source, ...]:
+        """The sources of a scope, in order."""
+        if scope == "context":
+            return self.sources[granularity]
+        return tuple(s for s in self.all_sources.get(granularity, ()) if in_scope(s, scope))
 
     @property
     def id(self) -> str:
@@ -78,18 +113,21 @@ def explore(
     title: str = "",
     note: str = "",
     settings: Mapping[str, Any] | None = None,
+    markers: Markers | None = None,
 ) -> Exploration:
     """Scores of a generation by the estimator and by average attention, with the sources of every granularity.
 
-    Without an estimator there is average attention only. Raises EstimatorMismatch.
+    Without an estimator there is average attention only. markers: what a thought stands between, by default as the model's
+    tokenizer knows them. Raises EstimatorMismatch.
     """
-    from .attribution import token_scores
+    from .attribution import all_token_scores
+    from .thoughts import markers_of
 
     average = uniform(lm.num_layers, lm.num_heads, model=lm.name)
-    scores = {"average": token_scores(lm, gen, average)}
-    if est is not None:
-        scores = {"at2": token_scores(lm, gen, est), **scores}
-    return Exploration(
+    by = {"average": average} if est is None else {"at2": est, "average": average}
+    n = len(gen.rendered.ids)
+    reached = {method: all_token_scores(lm, gen, estimator) for method, estimator in by.items()}
+    bare = Exploration(
         title=title,
         note=note,
         model=lm.name,
@@ -102,10 +140,29 @@ def explore(
         response_offsets=tuple(gen.response_offsets),
         logprobs=gen.logprobs,
         stop_reason=gen.stop_reason,
-        sources=_sources(gen.rendered),
-        sentences=tuple(split_sentences(gen.text)),
-        scores=scores,
+        sources={},
+        sentences=(),
+        # Copies: a slice would keep the whole alive in each of them.
+        scores={method: np.ascontiguousarray(scores[:, :n]) for method, scores in reached.items()},
+        own_scores={method: np.ascontiguousarray(scores[:, n:]) for method, scores in reached.items()},
         settings=dict(settings or {}),
+    )
+    return with_markers(bare, markers or markers_of(lm.tokenizer))
+
+
+def with_markers(exploration: Exploration, markers: Markers | None) -> Exploration:
+    """The same exploration, its response cut into thoughts and answers by other markers. Raises At2Error for such as mark
+    nothing."""
+    text, opened = exploration.text, is_opened(exploration.prompt.text, markers)
+    segments = tuple(split_thoughts(text, markers, opened=opened))
+    every = {g: tuple(cut_all(exploration, g, markers=markers)) for g in GRANULARITIES}
+    return replace(
+        exploration,
+        markers=markers,
+        segments=segments,
+        sentences=tuple(response_sentences(text, segments)),
+        all_sources=every,
+        sources={g: tuple(s for s in sources if in_scope(s, "context")) for g, sources in every.items()},
     )
 
 
@@ -138,6 +195,11 @@ def save(exploration: Exploration, path: str | Path) -> Path:
     for method, scores in exploration.scores.items():
         scales[method] = float(np.abs(scores).max(initial=0)) or 1.0
         arrays[f"scores/{method}"] = (scores / scales[method]).astype(np.float16)
+    own_scales = {}
+    for method, scores in exploration.own_scores.items():
+        own_scales[method] = float(np.abs(scores).max(initial=0)) or 1.0
+        below = scores[np.tril_indices(len(scores), -1)]  # the rest is zero: no token sees those behind it
+        arrays[f"own/{method}"] = (below / own_scales[method]).astype(np.float16)
     about = {
         "format": FORMAT,
         "title": exploration.title,
@@ -152,6 +214,8 @@ def save(exploration: Exploration, path: str | Path) -> Path:
         "stop_reason": exploration.stop_reason,
         "settings": dict(exploration.settings),
         "scales": scales,
+        "own_scales": own_scales,
+        "markers": exploration.markers,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -167,9 +231,9 @@ def load(path: str | Path) -> Exploration:
         with safe_open(path, framework="np") as file:
             about = json.loads((file.metadata() or {})["at2"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        if about["format"] != FORMAT:
+        if about["format"] not in READ:
             raise ExplorationFileError(
-                f"{path.name} has format {about['format']!r}; this version reads format {FORMAT}."
+                f"{path.name} has format {about['format']!r}; this version reads formats up to {FORMAT}."
             )
         return _from_file(about, arrays)
     except (
@@ -212,12 +276,13 @@ def _from_file(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Explorat
         offsets=_pairs(arrays["prompt_offsets"]),
         parts=tuple(Part(**part) for part in about["parts"]),
     )
-    scores = {
-        name.partition("/")[2]: array.astype(np.float32) * np.float32(about["scales"][name.partition("/")[2]])
-        for name, array in arrays.items()
-        if name.startswith("scores/")
+    scores = _scaled(arrays, "scores", about["scales"])
+    shape = (len(arrays["response_ids"]), len(prompt.ids))
+    own = {
+        method: _below(values, shape[0])
+        for method, values in _scaled(arrays, "own", about.get("own_scales", {})).items()
     }
-    exploration = Exploration(
+    bare = Exploration(
         title=about["title"],
         note=about["note"],
         model=about["model"],
@@ -234,18 +299,49 @@ def _from_file(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Explorat
         response_offsets=_pairs(arrays["response_offsets"]),
         logprobs=arrays["logprobs"].astype(np.float32),
         stop_reason=about["stop_reason"],
-        sources=_sources(prompt),
-        sentences=tuple(split_sentences(about["text"])),
+        sources={},
+        sentences=(),
         scores=dict(sorted(scores.items())),
+        own_scores=dict(sorted(own.items())),
         settings=about["settings"],
     )
-    shape = (len(exploration.response_ids), len(prompt.ids))
     if any(s.shape != shape or not np.isfinite(s).all() for s in scores.values()) or not scores:
         raise ValueError("scores do not fit the texts")
-    if len(exploration.response_offsets) != shape[0] or len(prompt.offsets) != shape[1]:
+    if not set(own) <= set(scores) or not all(np.isfinite(s).all() for s in own.values()):
+        raise ValueError("scores of the response do not fit those of the prompt")
+    if len(bare.response_offsets) != shape[0] or len(prompt.offsets) != shape[1]:
         raise ValueError("offsets do not fit the ids")
-    _check_texts(exploration)
-    return exploration
+    _check_texts(bare)
+    return with_markers(bare, _markers(about.get("markers")))
+
+
+def _scaled(
+    arrays: Mapping[str, np.ndarray], kind: str, scales: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """The scores of a kind by method, as float32."""
+    names = [name.partition("/")[2] for name in arrays if name.startswith(f"{kind}/")]
+    return {name: arrays[f"{kind}/{name}"].astype(np.float32) * np.float32(scales[name]) for name in names}
+
+
+def _below(values: np.ndarray, count: int) -> np.ndarray:
+    """(count, count) from what stands below its diagonal, row by row."""
+    out = np.zeros((count, count), np.float32)
+    out[np.tril_indices(count, -1)] = values
+    return out
+
+
+def _markers(given: Any) -> Markers | None:
+    """A pair of markers in somebody's file. Raises ValueError if it is none."""
+    if given is None:
+        return None
+    opening, closing = given
+    if not (isinstance(opening, str) and isinstance(closing, str)):
+        raise ValueError("a marker is not a text")
+    try:
+        check_markers((opening, closing))
+    except At2Error as error:
+        raise ValueError("a marker that marks nothing") from error
+    return opening, closing
 
 
 def _check_texts(exploration: Exploration) -> None:
@@ -258,6 +354,7 @@ def _check_texts(exploration: Exploration) -> None:
         prompt.text,
         task.context,
         task.query,
+        task.prompt,
     ]
     texts += [t for d in task.documents for t in (d.title, d.text)] + [t.content for t in task.history]
     if not all(isinstance(text, str) for text in texts) or not isinstance(exploration.settings, dict):
@@ -274,12 +371,10 @@ def _check_texts(exploration: Exploration) -> None:
         raise ValueError("a position outside its text")
     if not all(0 <= p.token_start <= p.token_end <= prompt.n for p in prompt.parts):
         raise ValueError("a part outside the tokens")
+    if any(p.kind not in KINDS for p in prompt.parts):
+        raise ValueError("a part of no kind that there is")
     if any(i < 0 for i in (*prompt.ids, *exploration.response_ids)):
         raise ValueError("a negative token id")
-
-
-def _sources(prompt: Prompt) -> dict[str, tuple[Source, ...]]:
-    return {granularity: tuple(cut(prompt, granularity)) for granularity in GRANULARITIES}
 
 
 def _pairs(array: np.ndarray) -> tuple[tuple[int, int], ...]:

@@ -3,6 +3,7 @@
 `generate`   stream a response from the model, stoppable at every token
 `replay`     the same result for a response that somebody else wrote
 `retrace`    a finished generation's attention again, from its ids
+`KeptPrefix` what the last run read, for one that begins alike (from `kept_prefix`)
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .attention import Trace, reading
+from .cache import new_cache
+from .eager import EagerReader, EagerTrace
 from .errors import At2Error, PromptTooLong, ResponseDoesNotFit
+from .kept_prefix import KeptPrefix
 from .models import LanguageModel
 from .prompts import ContextTask, Part, Prompt, encode_text, render, without_surrogates
 from .sources import split_sentences
@@ -50,7 +54,7 @@ class Generation:
     response_offsets: list[tuple[int, int]]
     logprobs: np.ndarray
     stop_reason: str
-    trace: Trace | None = field(default=None, repr=False, compare=False)
+    trace: Trace | EagerTrace | None = field(default=None, repr=False, compare=False)
 
     @property
     def prompt(self) -> str:
@@ -86,12 +90,14 @@ def generate(
     on_token: Callable[[str], None] | None = None,
     on_prompt: Callable[[int, int], None] | None = None,
     cancel: threading.Event | None = None,
+    prefix: KeptPrefix | None = None,
 ) -> Generation:
     """The model's response to the task: greedy at temperature 0, else sampled with the seed.
 
     on_token gets the text so far after every token, on_prompt how many tokens of a long prompt are read, and of how many.
-    Setting `cancel` ends the generation with what there is. Raises EmptyInput, PromptTooLong if prompt and `max_new_tokens`
-    exceed the model's window, At2Error for settings that cannot be.
+    Setting `cancel` ends the generation with what there is. prefix: what the last run read, of which the common beginning is
+    not read again (the same logits within rounding); this run is in it afterwards. Raises EmptyInput, PromptTooLong if
+    prompt and `max_new_tokens` exceed the model's window, At2Error for settings that cannot be.
     """
     pick = _picker(max_new_tokens, temperature, top_p, seed)
     prompt = _rendered(lm, task, max_new_tokens)
@@ -100,11 +106,13 @@ def generate(
     ids: list[int] = []
     logits_rows: list[float] = []
     stop_reason = "length"
-    cache = DynamicCache()  # without a configuration it keeps every key, also those behind a sliding window
-    feed = torch.tensor([prompt.ids], device=lm.device)
+    cache, reused = (new_cache(lm.model), 0) if prefix is None else prefix.take(lm.model, prompt.ids)
+    feed = torch.tensor([prompt.ids[reused:]], device=lm.device)
     with reading(lm.model, first_row=len(prompt.ids) - 1) as reader:
-        if len(prompt.ids) > 2 * PREFILL:
-            feed = _read_most(lm, feed, cache, on_prompt, cancel)
+        if reused and isinstance(reader, EagerReader):  # it sees only the ids that are fed
+            reader.ids.append(torch.tensor([prompt.ids[:reused]], device=lm.device))
+        if feed.shape[1] > 2 * PREFILL and not lm.stateful:  # a state is built in one go
+            feed = _read_most(lm, feed, cache, on_prompt, cancel, reused)
         for _ in range(max_new_tokens):
             if cancel is not None and cancel.is_set():
                 stop_reason = "cancelled"
@@ -125,6 +133,8 @@ def generate(
                 on_token(detokenizer.text)
             feed = torch.tensor([[token]], device=lm.device)
         trace = reader.trace().crop(len(ids)) if ids else None
+    if prefix is not None:
+        prefix.keep(lm.model, [*prompt.ids, *ids], cache)
     text, offsets = detokenizer.finish()
     return Generation(task, prompt, text, ids, offsets, np.array(logits_rows, np.float32), stop_reason, trace)
 
@@ -177,7 +187,7 @@ def retrace(lm: LanguageModel, gen: Generation) -> Generation:
 @torch.inference_mode()
 def read_pass(
     lm: LanguageModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
-) -> tuple[Trace, Tensor]:
+) -> tuple[Trace | EagerTrace, Tensor]:
     """Trace and token logit-probabilities float32 (T,) of a response, from one forward pass over n + T - 1 tokens."""
     n, count = len(prompt_ids), len(response_ids)
     ids = torch.tensor([[*prompt_ids, *response_ids[:-1]]], device=lm.device)
@@ -258,24 +268,27 @@ def _rendered(lm: LanguageModel, task: ContextTask, response_tokens: int) -> Pro
             f"{response_tokens:,} tokens are asked for the response, but {lm.name} takes {lm.max_length:,} of prompt and "
             "response together; ask for a shorter response."
         )
-    texts = [task.context, *(d.text for d in task.documents), *(turn.content for turn in task.history)]
+    texts = [task.context, task.prompt, *(d.text for d in task.documents), *(t.content for t in task.history)]
     size = max((len(text) for text in texts if isinstance(text, str)), default=0)
     if size > LONGEST_TOKEN * lm.max_length:  # counted plainly first: with care, so long a text takes minutes
         text = without_surrogates("\n".join(texts))
         count = len(lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        _check_room(lm, count, response_tokens, len(text))
+        _check_room(lm, task, count, response_tokens, len(text))
     prompt = render(lm.tokenizer, task)
-    _check_room(lm, len(prompt.ids), response_tokens, len(prompt.text))
+    _check_room(lm, task, len(prompt.ids), response_tokens, len(prompt.text))
     return prompt
 
 
-def _check_room(lm: LanguageModel, prompt_tokens: int, response_tokens: int, characters: int) -> None:
+def _check_room(
+    lm: LanguageModel, task: ContextTask, prompt_tokens: int, response_tokens: int, characters: int
+) -> None:
     excess = prompt_tokens + response_tokens - lm.max_length
     if excess > 0:
+        cut = "prompt" if task.prompt else "context or the earlier turns" if task.history else "context"
         raise PromptTooLong(
             f"The prompt has {prompt_tokens:,} tokens and {response_tokens:,} are kept for the response: {excess:,} more "
             f"than the {lm.max_length:,} that {lm.name} takes; cut about "
-            f"{_characters(excess, characters, prompt_tokens):,} characters from the context"
+            f"{_characters(excess, characters, prompt_tokens):,} characters from the {cut}"
             + (" or ask for a shorter response." if response_tokens > 1 else ".")
         )
 
@@ -291,8 +304,10 @@ def _read_most(
     cache: DynamicCache,
     on_prompt: Callable[[int, int], None] | None,
     cancel: threading.Event | None,
+    before: int = 0,
 ) -> Tensor:
-    """Read a long prompt into the cache piece by piece, all but its last piece, which is returned."""
+    """Read a long prompt into the cache piece by piece, all but its last piece, which is returned. before: tokens of the prompt
+    that are in the cache already."""
     total = ids.shape[1]
     for start in range(0, total, PREFILL):
         piece = ids[:, start : start + PREFILL]
@@ -300,7 +315,7 @@ def _read_most(
             break
         lm.model(piece, past_key_values=cache, use_cache=True, **last_logits(lm, 1, piece.shape[1]))
         if on_prompt is not None:
-            on_prompt(start + PREFILL, total)
+            on_prompt(before + start + PREFILL, before + total)
     return ids[:, start:]
 
 

@@ -24,7 +24,8 @@ from .errors import At2Error, Cancelled
 from .estimator import Estimator, save_estimator
 from .fitting import Collected, FitSettings
 from .models import LanguageModel
-from .runs import Pace, RunFolder, Settings
+from .progress import Pace
+from .runs import RunFolder, Settings
 
 Tell = Callable[[str, int, int], None]  # stage, done, total
 
@@ -92,7 +93,7 @@ def collect(
     began = time.monotonic()
     usable = {key for e in order if run.has(key := _key(e))}
     skipped = {key: reason for e in order if (reason := run.skipped(key := _key(e))) is not None}
-    pace = Pace(run, "collect", min(len(usable), total), total, _counted(skipped), began)
+    pace = Pace(run.tell, "collect", min(len(usable), total), total, _counted(skipped), began)
     while pending := _pending(order, usable, skipped, total):
         for example, answered in source(pending, settings, run, cancel):
             key = _key(example)
@@ -138,7 +139,7 @@ def fit_run(
             f"None of the examples can be used ({reasons or 'there were none'}); nothing can be learned from them."
         )
     collected = _load(run, keys, {_key(e): e.group for e in order or ()})
-    pace = Pace(run, "fit", 0, settings.steps, run.reasons(), time.monotonic())
+    pace = Pace(run.tell, "fit", 0, settings.steps, run.reasons(), time.monotonic())
 
     def tell(stage: str, done: int, of: int) -> None:
         if done % 20 == 0 or done == of:

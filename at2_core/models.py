@@ -49,12 +49,17 @@ class LanguageModel:
     name: str
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
-    num_layers: int
+    num_layers: int  # those that have heads
     num_heads: int
     max_length: int  # tokens of prompt and response together
     device: Any
     dtype: Any
     fingerprint: str  # of the weights on disk: the same for every device and dtype
+    layer_numbers: tuple[int, ...] = ()  # of the layers that have heads, among all of the model's
+    in_place: bool = (
+        True  # attention is read while the model works; else the response runs again for it, eagerly
+    )
+    stateful: bool = False  # some layers carry a state along beside their keys, or instead of them
 
 
 def load_model(
@@ -76,6 +81,8 @@ def load_model(
     split = device == "split"
     chosen_device = _device("auto" if split else device)
     chosen_dtype = _dtype(dtype, chosen_device)
+    from .heads import find_heads
+
     with _quiet_transformers():
         folder = _folder(str(name), Path(cache_dir) if cache_dir else default_cache_dir(), report)
         report("load", 0, 1)
@@ -83,16 +90,20 @@ def load_model(
     model = (model if split else model.to(chosen_device)).eval().requires_grad_(False)
     _fill_missing_tokens(model, tokenizer)
     config = model.config.get_text_config()
+    heads = find_heads(model, _short_name(str(name)))
     lm = LanguageModel(
         name=_short_name(str(name)),
         model=model,
         tokenizer=tokenizer,
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
+        num_layers=len(heads.layers),
+        num_heads=heads.count,
         max_length=_max_length(config, tokenizer),
         device=model.get_input_embeddings().weight.device,
         dtype=chosen_dtype,
         fingerprint=_fingerprint(folder),
+        layer_numbers=heads.layers,
+        in_place=heads.in_place,
+        stateful=heads.stateful,
     )
     report("load", 1, 1)
     return lm

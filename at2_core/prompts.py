@@ -1,26 +1,37 @@
 """A task (context or documents, query, earlier turns, system message) becomes a prompt by the model's chat template.
 
-- `ContextTask`, `Document`, `Turn`: what the user gives
+- `ContextTask`, `Document`, `Turn`: what the user gives; `follow_up` is the task of the conversation's next query
 - `Prompt`, `Part`: the rendered text, its token ids, and where each thing the user gave stands in both
 - `render(tokenizer, task)`: from the one to the other
 - `encode_text(tokenizer, text)`: the same care for a text without a template, a response for instance
 
 The template is rendered with a stand-in for every user field, and the fields are put in afterwards: so their places
 are known exactly, and nothing that a template does to a message (trimming, searching for markers) can touch them.
+A prompt that is given whole passes no template: it is read as it stands.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from . import chat
 from .errors import At2Error, EmptyInput
-from .tokens import Span, anchor, encode, encode_text, prefix_ids, without_surrogates
+from .tokens import Encoding, Span, anchor, encode, encode_text, prefix_ids, without_surrogates
 
-__all__ = ["ContextTask", "Document", "Part", "Prompt", "Turn", "encode_text", "render", "without_surrogates"]
+__all__ = [
+    "ContextTask",
+    "Document",
+    "Part",
+    "Prompt",
+    "Turn",
+    "encode_text",
+    "follow_up",
+    "render",
+    "without_surrogates",
+]
 
 ROLES = ("user", "assistant")
 
@@ -39,18 +50,48 @@ class Turn:
 
 @dataclass(frozen=True)
 class ContextTask:
-    """What the user gives: one `context` or several `documents`, a `query`, earlier turns and a system message."""
+    """What the user gives: one `context` or several `documents`, a `query`, earlier turns and a system message.
+
+    context_first: the context stands with the first of the user's turns, and later turns and the query follow bare, as in a
+    conversation that began with it; else it stands with the query.
+    prompt: in place of all these a prompt given whole, which no template touches. marked: its characters [start, end) that
+    are the context, each a document of its own; with nothing marked all of it is. control_tokens: whether what looks
+    like a control token outside the marks is one; inside them it never is.
+    """
 
     context: str = ""
     query: str = ""
     documents: tuple[Document, ...] = ()
     history: tuple[Turn, ...] = ()
     system: str | None = None  # None leaves the system message to the template
+    context_first: bool = False
+    prompt: str = ""
+    marked: tuple[Span, ...] = ()
+    control_tokens: bool = True
 
     def __post_init__(self) -> None:
         # Lists are what people write; tuples are what can be hashed and compared.
         object.__setattr__(self, "documents", tuple(self.documents))
         object.__setattr__(self, "history", tuple(self.history))
+        object.__setattr__(self, "marked", tuple(tuple(mark) for mark in self.marked))
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The title of each document that `Part.document` counts; one without a title for a single context."""
+        return tuple(d.title for d in self.documents) or ("",) * max(1, len(self.marked))
+
+
+def follow_up(task: ContextTask, response: str, query: str) -> ContextTask:
+    """The task of the next query in a conversation: the same documents, with what was asked and answered in front.
+
+    Raises At2Error for a prompt given whole: nobody knows how its turns are written.
+    """
+    if task.prompt:
+        raise At2Error(
+            "A prompt given whole has no follow-up; give a context and a query for a conversation."
+        )
+    said = (*task.history, Turn("user", task.query), Turn("assistant", response))
+    return replace(task, history=said, query=query, context_first=True)
 
 
 @dataclass(frozen=True)
@@ -84,10 +125,18 @@ class Prompt:
 def render(tokenizer: Any, task: ContextTask) -> Prompt:
     """The prompt of a task, by the chat template of a fast tokenizer or, where it has none, by a plain one."""
     _check(task)
+    if task.prompt:
+        return _as_given(tokenizer, task)
     messages, fields = _messages(task)
-    stand_ins = _stand_ins([text for _, text in fields])
+    texts = [text for _, text in fields]
+    stand_ins = chat.stand_ins(texts)
     has_template = bool(getattr(tokenizer, "chat_template", None))
-    skeleton = _by_template(tokenizer, messages, stand_ins) if has_template else _plainly(messages, stand_ins)
+    if has_template:
+        skeleton = chat.by_template(tokenizer, messages, stand_ins)
+    elif task.context_first:
+        skeleton = chat.plainly_following(messages, stand_ins, texts)
+    else:
+        skeleton = chat.plainly(messages, stand_ins)
     text, parts = _fill(skeleton, stand_ins, fields)
 
     encoding = encode(tokenizer, text, [(part.start, part.end) for part in parts])
@@ -95,18 +144,58 @@ def render(tokenizer: Any, task: ContextTask) -> Prompt:
         raise At2Error(
             "The text at the border of a field hides a control token of the model; reword its ends."
         )
-    prefix = [] if has_template else prefix_ids(tokenizer)
-    anchors = [-1] * len(prefix) + [anchor(text, span) for span in encoding.offsets]
-    parts = [_with_tokens(part, anchors) for part in parts]
+    prompt = _prompt(text, [] if has_template else prefix_ids(tokenizer), encoding, parts)
     for kind in ("context", "query"):
-        if not any(part.token_start < part.token_end for part in parts if part.kind == kind):
+        if not any(part.token_start < part.token_end for part in prompt.parts if part.kind == kind):
             raise EmptyInput(f"The {kind} holds no character that this model's tokenizer knows.")
+    return prompt
+
+
+def _prompt(text: str, prefix: list[int], encoding: Encoding, parts: list[Part]) -> Prompt:
+    anchors = [-1] * len(prefix) + [anchor(text, span) for span in encoding.offsets]
     return Prompt(
         text=text,
         ids=(*prefix, *encoding.ids),
         offsets=(*[(0, 0)] * len(prefix), *encoding.offsets),
-        parts=tuple(parts),
+        parts=tuple(_with_tokens(part, anchors) for part in parts),
     )
+
+
+# ------------------------------------------------------------------------------------- a prompt given whole
+
+
+def _as_given(tokenizer: Any, task: ContextTask) -> Prompt:
+    """The text as it stands. What is marked is the context, what else can be read is the query, in as many parts as the marks
+    and the control tokens leave."""
+    text = without_surrogates(task.prompt)
+    marks = sorted((_place(task.prompt, start), _place(task.prompt, end)) for start, end in task.marked)
+    user = marks if task.control_tokens else [(0, len(text))]
+    encoding = encode(tokenizer, text, user)
+    prefix = prefix_ids(tokenizer)
+    if encoding.ids[: len(prefix)] == prefix:  # the text says for itself how it begins
+        prefix = []
+    steering = list(itertools.compress(encoding.offsets, encoding.control))
+    parts = [Part("context", start, end, 0, 0, number) for number, (start, end) in enumerate(marks)]
+    if marks:
+        for (_, start), (end, _) in itertools.pairwise(
+            [(0, 0), *sorted([*marks, *steering]), (len(text), 0)]
+        ):
+            bare = text[start:end].strip()
+            if bare:
+                start = text.index(bare, start)
+                parts.append(Part("query", start, start + len(bare), 0, 0))
+    else:
+        parts.append(Part("context", 0, len(text), 0, 0))
+    prompt = _prompt(text, prefix, encoding, sorted(parts, key=lambda part: part.start))
+    if not any(part.token_start < part.token_end for part in prompt.parts if part.kind == "context"):
+        raise EmptyInput("What is marked holds no character that this model's tokenizer knows.")
+    return prompt
+
+
+def _place(text: str, at: int) -> int:
+    """Where a position of a text is in `without_surrogates` of it; inside a pair it is before their character."""
+    inside = 0 < at < len(text) and "\ud800" <= text[at - 1] < "\udc00" <= text[at] < "\ue000"
+    return len(without_surrogates(text[: at - inside]))
 
 
 # ---------------------------------------------------------------------------------------------- the task
@@ -123,10 +212,15 @@ def _check(task: ContextTask) -> None:
             raise At2Error(f"A turn's role is 'user' or 'assistant', not {turn.role!r}.")
     texts = [task.context, task.query, *(turn.content for turn in task.history)]
     texts += [text for document in task.documents for text in (document.title, document.text)]
-    texts += [] if task.system is None else [task.system]
+    texts += [task.prompt, *([] if task.system is None else [task.system])]
     for text in texts:
         if not isinstance(text, str):
             raise At2Error(f"A task is made of text, but one of its fields is a {type(text).__name__}.")
+    if task.prompt:
+        _check_whole(task)
+        return
+    if task.marked:
+        raise At2Error("Marks belong to a prompt given whole; name a context's parts as documents.")
     if task.documents and task.context.strip():
         raise At2Error("Give either one context or a list of documents, not both.")
     if task.documents and not any(d.text.strip() for d in task.documents):
@@ -137,11 +231,30 @@ def _check(task: ContextTask) -> None:
         raise EmptyInput("The query is empty; ask something about the context.")
 
 
+def _check_whole(task: ContextTask) -> None:
+    if task.context or task.documents or task.query or task.history or task.system is not None:
+        raise At2Error(
+            "A prompt given whole is all there is; give no context, documents, query, turns or system."
+        )
+    if not task.prompt.strip():
+        raise EmptyInput("The prompt is empty; give the text that the model should go on from.")
+    reached = 0
+    for mark in sorted(task.marked):
+        if len(mark) != 2 or not all(type(at) is int for at in mark):
+            raise At2Error(f"A mark is where it starts and ends in the prompt, not {mark!r}.")
+        start, end = mark
+        if not reached <= start < end <= len(task.prompt):
+            raise At2Error(
+                f"The mark from {start} to {end} is empty, reaches into another one or lies outside the prompt of "
+                f"{len(task.prompt):,} characters."
+            )
+        reached = end
+
+
 Field = tuple[Part, str]  # a part whose positions are not known yet, and its text
-Message = tuple[str, tuple["str | int", ...]]  # role, and its content: literal text or the number of a field
 
 
-def _messages(task: ContextTask) -> tuple[list[Message], list[Field]]:
+def _messages(task: ContextTask) -> tuple[list[chat.Message], list[Field]]:
     """The conversation with numbers in place of the user's fields, and the fields."""
     fields: list[Field] = []
 
@@ -149,88 +262,26 @@ def _messages(task: ContextTask) -> tuple[list[Message], list[Field]]:
         fields.append((Part(kind, 0, 0, 0, 0, document, turn), without_surrogates(text)))
         return len(fields) - 1
 
-    messages: list[Message] = []
-    if task.system is not None:
-        messages.append(("system", (field("system", task.system),)))
-    for i, turn in enumerate(task.history):
-        messages.append((turn.role, (field("history", turn.content, turn=i),)))
-    content: list[str | int] = ["Context: "]
-    if task.documents:
+    def context() -> list[str | int]:
+        content: list[str | int] = ["Context: "]
         for i, document in enumerate(task.documents):
             content += ["\n\n"] if i else []
             content += [field("title", document.title, document=i), "\n"] if document.title.strip() else []
             content += [field("context", document.text, document=i)]
-    else:
-        content.append(field("context", task.context))
-    content += ["\n\nQuery: ", field("query", task.query)]
-    messages.append(("user", tuple(content)))
+        content += [] if task.documents else [field("context", task.context)]
+        return [*content, "\n\nQuery: "]
+
+    messages: list[chat.Message] = []
+    if task.system is not None:
+        messages.append(("system", (field("system", task.system),)))
+    first = next((i for i, turn in enumerate(task.history) if turn.role == "user"), -1)
+    with_turn = first if task.context_first else -1  # else it goes with the query
+    for i, turn in enumerate(task.history):
+        before = context() if i == with_turn else []
+        messages.append((turn.role, (*before, field("history", turn.content, turn=i))))
+    before = context() if with_turn < 0 else []
+    messages.append(("user", (*before, field("query", task.query))))
     return messages, fields
-
-
-# ------------------------------------------------------------------------------------------ the template
-
-
-def _stand_ins(texts: list[str]) -> list[str]:
-    """One unique word per field that occurs in none of the texts. Plain ASCII: no template escapes or trims it.
-
-    The words are the same for the same texts; a text that guesses one only makes the search go on from its own digest.
-    """
-    seed = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    while any(f"field{seed}x" in text for text in texts):
-        seed = hashlib.sha256(seed.encode()).hexdigest()[:16]
-    return [f"field{seed}x{i:06d}z" for i in range(len(texts))]
-
-
-def _content(pieces: Iterable[str | int], stand_ins: list[str]) -> str:
-    return "".join(stand_ins[p] if isinstance(p, int) else p for p in pieces)
-
-
-def _plainly(messages: list[Message], stand_ins: list[str]) -> str:
-    blocks = [
-        _content(pieces, stand_ins)
-        if role == "system"
-        else f"{role.capitalize()}: {_content(pieces, stand_ins)}"
-        for role, pieces in messages[:-1]
-    ]
-    return "\n\n".join([*blocks, _content(messages[-1][1], stand_ins), "Answer:"])
-
-
-def _by_template(tokenizer: Any, messages: list[Message], stand_ins: list[str]) -> str:
-    """The first form of the conversation that the chat template takes, with every field in it exactly once."""
-    system_merged, failure = _merge_system(messages), ""
-    for form in (messages, _merge_turns(messages), system_merged, _merge_turns(system_merged)):
-        chat = [{"role": role, "content": _content(pieces, stand_ins)} for role, pieces in form]
-        try:
-            rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # a template is a program by somebody else and raises whatever it likes
-            failure = (
-                failure or f"it says: {str(error).strip().splitlines()[0] if str(error).strip() else 'error'}"
-            )
-            continue
-        if all(rendered.count(s) == 1 for s in stand_ins):
-            return rendered
-        failure = failure or "it does not show every message once"
-    raise At2Error(f"This model's chat template does not take this conversation ({failure}).")
-
-
-def _merge_system(messages: list[Message]) -> list[Message]:
-    """The system message in front of the first user message, for templates that have no such role."""
-    if messages[0][0] != "system":
-        return messages
-    system, rest = messages[0][1], messages[1:]
-    first = next(i for i, (role, _) in enumerate(rest) if role == "user")
-    return [*rest[:first], ("user", (*system, "\n\n", *rest[first][1])), *rest[first + 1 :]]
-
-
-def _merge_turns(messages: list[Message]) -> list[Message]:
-    """Neighbours of the same role as one message, for templates that demand alternation."""
-    merged: list[Message] = []
-    for role, pieces in messages:
-        if merged and merged[-1][0] == role:
-            merged[-1] = (role, (*merged[-1][1], "\n\n", *pieces))
-        else:
-            merged.append((role, pieces))
-    return merged
 
 
 def _fill(skeleton: str, stand_ins: list[str], fields: list[Field]) -> tuple[str, list[Part]]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .attention import blocks, reading, weights
+from .attention import Trace, blocks, reading, weights
 from .attribution import sum_to_sources
-from .errors import Cancelled
+from .errors import At2Error, Cancelled
 from .generation import Generation, last_logits
 from .models import LanguageModel
 from .sources import Source
@@ -30,12 +30,14 @@ def rollout(
     W: attention averaged over heads, rows summing to one. Only the response's rows are carried down through the layers, so of
     W no more than one block of rows is held; the queries and keys of all rows are. One forward pass. Raises Cancelled.
     """
+    check_rollout(lm)
     n, count = len(gen.rendered.ids), gen.num_tokens
     ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)
     with reading(lm.model, first_row=0) as reader:
         lm.model(ids, use_cache=False, **last_logits(lm, 1, ids.shape[1]))
         trace = reader.trace()
-    device = trace.layers[0].queries.device
+    assert isinstance(trace, Trace)
+    device = trace.device
     carried = torch.zeros(count, ids.shape[1], dtype=torch.float32, device=device)
     carried[torch.arange(count), n - 1 + torch.arange(count)] = 1
     for layer in reversed(trace.layers):
@@ -48,6 +50,15 @@ def rollout(
         carried = (carried + mixed) / 2
     scores = sum_to_sources(carried[:, :n].cpu().numpy(), sources)
     return np.stack([scores[target].mean(axis=0) for target in targets])
+
+
+def check_rollout(lm: LanguageModel) -> None:
+    """Raises At2Error where a layer's attention cannot be had after the layers above it."""
+    if not lm.in_place:
+        raise At2Error(
+            f"Attention rollout needs attention that is read while the model works, and {lm.name} shows it only when it runs "
+            "again; choose another method."
+        )
 
 
 def _normalised(rows: Tensor) -> Tensor:

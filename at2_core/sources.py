@@ -1,6 +1,7 @@
 """The sources of a prompt: what gets a score, at five granularities, each with exact characters and tokens.
 
 - `cut(prompt, granularity)`: the sources of the context; they tile it, in characters and in tokens
+- `cut_all(gen, granularity, scope)`: those of the whole prompt, or also of the response itself, with their roles
 - `split_sentences(text)`: the sentences of any text, as spans that tile it (from `segmentation`)
 
 A cut is made in characters first and then moved to tokens: a token goes where its first visible character is, and a
@@ -12,16 +13,25 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from .errors import At2Error
-from .prompts import Part, Prompt
+from .prompts import ContextTask, Part, Prompt, Turn
 from .segmentation import split_paragraphs, split_sentences, split_words
-from .tokens import anchor
+from .thoughts import Markers, is_opened, parts_of
+from .tokens import Span, anchor
 
-__all__ = ["GRANULARITIES", "Source", "cut", "split_sentences"]
+__all__ = ["GRANULARITIES", "SCOPES", "Source", "cut", "cut_all", "in_scope", "split_sentences"]
 
 GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
+SCOPES = (
+    "context",  # the context or the documents' texts
+    "prompt",  # everything in the prompt but the template
+    "thought",  # the response's own thought, before its answer
+    "all",  # the prompt, and the response before what is attributed
+)
+OWN_ROLES = ("thought", "response")  # of sources in the response itself
 
 _SPLIT = {
     "word": split_words,
@@ -33,7 +43,12 @@ _SPLIT = {
 
 @dataclass(frozen=True)
 class Source:
-    """A unit of the prompt that gets a score: characters [start, end) and tokens [token_start, token_end)."""
+    """A unit that gets a score: characters [start, end) and tokens [token_start, token_end) of the prompt.
+
+    A source in the response counts on from there: its first character is `len(prompt.text)`, its first token `prompt.n`.
+    role: "context", "title", "query", "system", "user" or "assistant" (an earlier turn, whose number is `turn`), "thought" or
+    "response".
+    """
 
     text: str
     start: int
@@ -41,20 +56,87 @@ class Source:
     token_start: int
     token_end: int
     document: int
+    role: str = "context"
+    turn: int | None = None
 
 
-def cut(prompt: Prompt, granularity: str, *, kinds: Sequence[str] = ("context",)) -> list[Source]:
-    """The sources of the parts of these kinds, in order. They tile each part and never reach across two."""
+class Answered(Protocol):
+    """A prompt and its response: a Generation, an Exploration."""
+
+    @property
+    def task(self) -> ContextTask: ...
+    @property
+    def rendered(self) -> Prompt: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def response_offsets(self) -> Sequence[Span]: ...
+
+
+def cut(
+    prompt: Prompt, granularity: str, *, kinds: Sequence[str] = ("context",), turns: Sequence[Turn] = ()
+) -> list[Source]:
+    """The sources of the parts of these kinds, in order. They tile each part and never reach across two.
+
+    turns: the task's history, for the roles of its parts; without it their role is "history".
+    """
     if granularity not in GRANULARITIES:
         raise At2Error(f"A granularity is one of {', '.join(GRANULARITIES)}, not {granularity!r}.")
     sources: list[Source] = []
     for part in prompt.parts:
         if part.kind in kinds and part.token_start < part.token_end:
-            sources += _cut_part(prompt, part, granularity)
+            sources += _cut_part(prompt, part, granularity, role_of(part, turns))
     return sources
 
 
-def _cut_part(prompt: Prompt, part: Part, granularity: str) -> list[Source]:
+def cut_all(
+    gen: Answered, granularity: str, scope: str = "all", *, markers: Markers | None = None
+) -> list[Source]:
+    """The sources of a scope, in order: those of the prompt's parts, then those of the response's thoughts and answers.
+
+    markers: what a thought stands between (see `thoughts`); they belong to no source, and neither does the template.
+    """
+    if scope not in SCOPES:
+        raise At2Error(f"A scope is one of {', '.join(SCOPES)}, not {scope!r}.")
+    prompt, turns = gen.rendered, gen.task.history
+    kinds = ("context",) if scope == "context" else tuple({part.kind for part in prompt.parts})
+    sources = [] if scope == "thought" else cut(prompt, granularity, kinds=kinds, turns=turns)
+    if scope in ("thought", "all"):
+        opened = is_opened(prompt.text, markers)
+        parts = parts_of(gen.text, gen.response_offsets, markers, opened=opened)
+        kinds = ("thought",) if scope == "thought" else OWN_ROLES
+        ids = tuple(range(len(gen.response_offsets)))  # only their number counts
+        answer = Prompt(text=gen.text, ids=ids, offsets=tuple(gen.response_offsets), parts=tuple(parts))
+        sources += [_behind(prompt, source) for source in cut(answer, granularity, kinds=kinds)]
+    return sources
+
+
+def in_scope(source: Source, scope: str) -> bool:
+    """Whether `cut_all` would return the source for this scope."""
+    if scope == "context":
+        return source.role == "context"
+    if scope == "thought":
+        return source.role == "thought"
+    return scope == "all" or source.role not in OWN_ROLES
+
+
+def role_of(part: Part, turns: Sequence[Turn] = ()) -> str:
+    """The role of a part's sources."""
+    if part.kind == "history" and part.turn is not None and part.turn < len(turns):
+        return turns[part.turn].role
+    return part.kind
+
+
+def _behind(prompt: Prompt, source: Source) -> Source:
+    """A source of the response alone, counted on from the prompt's end."""
+    shift, n = len(prompt.text), prompt.n
+    return replace(
+        source, start=source.start + shift, end=source.end + shift,
+        token_start=source.token_start + n, token_end=source.token_end + n,
+    )  # fmt: skip
+
+
+def _cut_part(prompt: Prompt, part: Part, granularity: str, role: str) -> list[Source]:
     if granularity == "token":
         borders, firsts = _tokens(prompt, part)
     else:
@@ -63,7 +145,7 @@ def _cut_part(prompt: Prompt, part: Part, granularity: str) -> list[Source]:
         borders, firsts = _to_tokens(prompt, part, starts)
     borders, firsts = [*borders, part.end], [*firsts, part.token_end]
     return [
-        Source(prompt.text[s:e], s, e, first, last, part.document or 0)
+        Source(prompt.text[s:e], s, e, first, last, part.document or 0, role, part.turn)
         for (s, e), (first, last) in zip(itertools.pairwise(borders), itertools.pairwise(firsts), strict=True)
     ]
 

@@ -12,54 +12,29 @@ import streamlit as st  # noqa: E402
 
 from at2_core import exploration as explorations  # noqa: E402
 from at2_core.errors import At2Error  # noqa: E402
-from pages.ui import session  # noqa: E402
+from pages.ui import own_memory, session  # noqa: E402
 from pages.ui.attribution_view import SETTINGS, attribution_view  # noqa: E402
+from pages.ui.example_picker import example_picker  # noqa: E402
 from pages.ui.example_views import opening  # noqa: E402
+from pages.ui.follow_up import ask_follow_up, conversation, settings_of  # noqa: E402
 from pages.ui.jobs import Run  # noqa: E402
 from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.own_text import own_text  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
 
 QUESTION = "Which part of the prompt did each part of the response come from?"
-OWN = "your own text"
 NOTES = {
     "end": "Your own text.",
     "length": "Your own text. The response was cut at the number of tokens that you allowed.",
     "cancelled": "Your own text. The response was stopped here.",
     "given": "Your own text and your own response.",
 }
-LENGTHS = (16, 512)  # tokens of a response in the panel
 OF_DATA = {
     "end": "",
     "length": " The response was cut at {count} tokens.",
     "cancelled": " The response was stopped here.",
     "given": " The response is the one in the data.",
 }
-
-
-def picker(kind: str, name: str) -> None:
-    """The gallery, and the way to one's own text."""
-    titles = {example: title for example, title, _ in explorations.gallery()}
-    chosen = OWN if kind == "run" else name if name in titles else next(iter(titles), OWN)
-    if st.session_state.get("picked") != chosen:
-        st.session_state["picked"] = chosen
-    st.pills(
-        "Examples",
-        [*titles, OWN],
-        format_func=lambda option: ":material/edit_note: Your own text" if option == OWN else titles[option],
-        key="picked",
-        required=True,
-        on_change=pick,
-        label_visibility="collapsed",
-    )
-
-
-def pick() -> None:
-    picked = st.session_state["picked"]
-    if picked == OWN:
-        session.look_at("run", st.session_state.get("own_run", "new"), keep=SETTINGS)
-    elif picked is not None:  # a busy server was seen to report nothing picked
-        session.look_at("example", picked, keep=SETTINGS)
 
 
 def example(name: str) -> None:
@@ -73,7 +48,9 @@ def example(name: str) -> None:
     note = exploration.note
     if exploration.stop_reason == "length":
         note += f" The response was cut at {len(exploration.response_ids)} tokens."
+    conversation(("example", name), exploration.task, None, SETTINGS, finished=True)
     attribution_view(exploration, note, opening(st.session_state["shown"][1], exploration))
+    ask_follow_up(exploration, settings_of(exploration), SETTINGS)
 
 
 def own(name: str) -> None:
@@ -81,15 +58,23 @@ def own(name: str) -> None:
     open_panel = run is None or run.state in ("failed", "stopped")
     label = "Your own text" if open_panel else "Your own text: change it and ask again"
     with st.expander(label, expanded=open_panel, key=f"own-panel-{open_panel}"):
-        asked = own_text(run and _typed(run))
+        asked = own_text(run)
     if asked:
+        task, settings = asked
+        if run is not None and task.history and task.history == run.task.history:
+            settings = replace(settings, follows=run.settings.follows)  # another query at the same place
         # A second press that was on its way before the first one's answer goes to the run that the first began.
         before = session.own_run()
-        same = before is not None and before.active and (before.task, before.settings) == asked
-        run = before if same else session.runs().start(session.engine(), *asked)
+        if before is not None and before.active and (before.task, before.settings) == (task, settings):
+            run = before
+        else:
+            run = session.runs().start(session.engine(), task, settings)
+        own_memory.asked(run)
         st.session_state["own_run"] = run.id
         session.look_at("run", run.id, keep=SETTINGS)
         st.rerun()
+    if run is not None:
+        conversation(("run", run.id), run.task, run.settings.follows, SETTINGS, finished=run.state == "done")
     if run is None:
         frame.remark(
             "Give a text and ask something about it; the attribution of the response appears here."
@@ -106,13 +91,7 @@ def own(name: str) -> None:
     else:
         exploration = session.current()
         attribution_view(exploration, note_of(run, exploration))
-
-
-def _typed(run: Run) -> Run:
-    """The run as a person could have typed it: an evaluation's responses may be shorter or longer than the panel's."""
-    least, most = LENGTHS
-    length = min(most, max(least, run.settings.max_new_tokens))
-    return replace(run, settings=replace(run.settings, max_new_tokens=length))
+        ask_follow_up(exploration, run.settings, SETTINGS)
 
 
 def note_of(run: Run, exploration: explorations.Exploration) -> str:
@@ -131,7 +110,7 @@ with st.container(gap="xsmall"):
         st.title(QUESTION, anchor=False, width="content")
         with st.container(width="content"):
             model_status(engine)
-    picker(kind, name)
+    example_picker(kind, name, "picked", SETTINGS)
     if kind == "run":
         own(name)
     else:

@@ -11,9 +11,10 @@ import streamlit as st  # noqa: E402 (the frame's guard comes first)
 from at2_core.errors import ExplorationFileError  # noqa: E402
 from at2_core.estimator import Estimator  # noqa: E402
 from at2_core.exploration import Exploration  # noqa: E402
-from pages.ui import head_overview, head_views, session  # noqa: E402
+from pages.ui import head_overview, head_views, model_switch, session  # noqa: E402
 from pages.ui.estimator_choice import choice  # noqa: E402
 from pages.ui.estimator_shortfall import shortfall_remark  # noqa: E402
+from pages.ui.example_picker import instead, say_instead  # noqa: E402
 from pages.ui.head_address import Address  # noqa: E402
 from pages.ui.head_page import Page, estimator_for, waiting  # noqa: E402
 from pages.ui.jobs import Run  # noqa: E402
@@ -48,39 +49,16 @@ def heads(exploration: Exploration, engine: session.Engine, estimator: Estimator
         draw()
 
 
-def shown_instead() -> None:
-    """Says so where what the address names is not what is shown: it is not there, or has no response."""
-    kind, name = wished
-    instead = "your former text" if st.session_state["shown"][0] == "run" else "an example"
-    if kind == "example":
-        if name not in session.example_ids():
-            frame.remark(f"There is no example called {name!r}; here is another one.", "heads-instead")
-        return
-    run = session.run_of_address()
-    if run is not None and run.active:
-        _follow(run, instead)
-    elif run is None and name != "new":
-        frame.remark(f"That generation is not on this server any more; here is {instead}.", "heads-instead")
-    elif run is None:
-        frame.remark(f"Your own text has no response yet; here is {instead}.", "heads-instead")
-    elif run.state == "failed":
-        frame.complain(f"Your own text got no response; here is {instead}. {run.error}", "heads-instead")
-    elif run.exploration is None:
-        frame.remark(
-            f"Your own text was stopped before there was a response; here is {instead}.", "heads-instead"
-        )
-
-
 @st.fragment(run_every=1.0)
-def _follow(run: Run, instead: str) -> None:
+def _follow(run: Run) -> None:
     if not run.active:
         st.rerun()
-    frame.remark(f"Your own text appears here when its response is done; until then, {instead}. {status_line(run)}",
+    frame.remark(f"Your own text appears here when its response is done; until then, {instead()}. {status_line(run)}",
                  "heads-instead")  # fmt: skip
 
 
 engine = session.engine()
-wished = session.asked()
+kind, name = session.asked()
 if engine.status == "idle":  # after a failure it waits to be asked again
     engine.start()
 try:
@@ -88,7 +66,11 @@ try:
 except ExplorationFileError as error:
     frame.complain(str(error), "heads-example")
     st.stop()
-shown_instead()
+run = session.run_of_address()
+if run is not None and run.active:
+    _follow(run)
+else:
+    say_instead(kind, name, "heads-instead")
 chosen = choice()
 estimator, shortfall = estimator_for(exploration, engine, chosen)
 if chosen.problem:
@@ -97,5 +79,6 @@ if shortfall:
     shortfall_remark(shortfall, "heads-estimator")
 if estimator is None:
     waiting(engine, "grid")
+    model_switch.offer(exploration, "grid", "Whose heads these are is known when it is loaded.")
 else:
     heads(exploration, engine, estimator)

@@ -36,6 +36,10 @@ def _few_threads() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
+    return make_tokenizer()
+
+
+def make_tokenizer():
     """A byte-level BPE of about 450 tokens: any Unicode goes in, and most of it ends in byte tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

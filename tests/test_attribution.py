@@ -28,8 +28,8 @@ def made(tiny_model):
     return make
 
 
-def plain_attention(lm, gen):
-    """(layers, heads, T, n) from one eager pass over everything."""
+def plain_attention(lm, gen, own=False):
+    """(layers, heads, T, n) from one eager pass over everything; own: also to the response, (layers, heads, T, n + T)."""
     kernel = lm.model.config._attn_implementation
     lm.model.set_attn_implementation("eager")
     try:
@@ -39,7 +39,8 @@ def plain_attention(lm, gen):
     finally:
         lm.model.set_attn_implementation(kernel)
     n = len(gen.prompt_ids)
-    return torch.stack(weights)[:, 0, :, n - 1 :, :n].numpy()
+    rows = torch.stack(weights)[:, 0, :, n - 1 :].numpy()
+    return np.pad(rows, [(0, 0)] * 3 + [(0, 1)]) if own else rows[..., :n]  # nothing sees the last token
 
 
 def random_estimator(lm, seed=0):
@@ -57,6 +58,76 @@ def test_scores_equal_the_plain_sum(made, kind, granularity):
     expected = np.stack([summed[:, s.token_start : s.token_end].sum(1) for s in att.sources], axis=1)
     assert att.scores.dtype == np.float32
     assert np.abs(att.scores - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scope", at2.SCOPES)
+def test_scores_of_every_scope_equal_the_plain_sum(made, kind, scope):
+    lm, gen = made(kind)
+    gen = at2.replay(lm, TASK, "<think>The fox? No. France!</think> It is Paris. The fox knows.")
+    est = random_estimator(lm)
+    att = at2.attribute(lm, gen, est, "sentence", scope)
+    summed = np.einsum("lh,lhtn->tn", est.theta, plain_attention(lm, gen, own=True))
+    expected = np.stack([summed[:, s.token_start : s.token_end].sum(1) for s in att.sources], axis=1)
+    assert np.abs(att.scores - expected).max() < 1e-5
+    assert {s.role for s in att.sources} == {
+        "context": {"context"},
+        "prompt": {"title", "context", "query"},
+        "thought": {"thought"},
+        "all": {"title", "context", "query", "thought", "response"},
+    }[scope]
+
+
+@pytest.mark.parametrize("stop", ["end", "length"])
+def test_a_generated_response_reaches_back_as_a_replayed_one_does(made, stop, monkeypatch):
+    """What a generation read on the way is one token longer where the model ended it."""
+    lm, gen = made("llama")
+    if stop == "end":
+        from at2_core import generation
+
+        monkeypatch.setattr(generation, "end_ids", lambda lm: {gen.response_ids[12]})
+        gen = at2.generate(lm, TASK, max_new_tokens=16, temperature=1.0, seed=1)
+    assert gen.stop_reason == stop
+    est = random_estimator(lm)
+    scores, n = at2.all_token_scores(lm, gen, est), len(gen.prompt_ids)
+    summed = np.einsum("lh,lhtn->tn", est.theta, plain_attention(lm, gen, own=True))
+    assert scores.shape == (gen.num_tokens, n + gen.num_tokens)
+    assert np.abs(scores - summed).max() < 1e-5
+    assert not np.triu(scores[:, n:]).any()
+    assert np.tril(scores[:, n:], -1).any()
+    assert np.array_equal(scores[:, :n], at2.token_scores(lm, gen, est))
+
+
+def test_a_target_is_no_source_of_itself(made):
+    lm, gen = made("llama")
+    gen = at2.replay(lm, TASK, "It is Paris. The fox knows. Berlin sleeps.")
+    est = random_estimator(lm)
+    att = at2.attribute(lm, gen, est, "sentence", "all")
+    second = gen.text.index("The"), gen.text.index("Berlin") - 1
+    rows = [t for t, (a, b) in enumerate(gen.response_offsets) if a < second[1] and b > second[0]]
+    plain = np.einsum("lh,lhtn->tn", est.theta, plain_attention(lm, gen, own=True))[rows].mean(0)
+    before = len(gen.prompt_ids) + rows[0]
+    expected = [plain[s.token_start : min(s.token_end, before)].sum() for s in att.sources]
+    assert np.abs(att.for_span(*second) - expected).max() < 1e-5
+    roles = [s.role for s in att.sources]
+    values = dict(
+        zip(
+            [s.text for s in att.sources if s.role == "response"],
+            att.for_span(*second)[roles.index("response") :],
+            strict=True,
+        )
+    )
+    assert values["It is Paris. "]
+    assert not values["The fox knows. "]
+    assert not values["Berlin sleeps."]
+
+
+def test_one_heads_pattern_over_the_response_equals_eager(made):
+    from at2_core.attribution import whole_head_attention
+
+    lm, gen = made("gemma3")
+    plain = plain_attention(lm, gen, own=True)
+    assert np.abs(whole_head_attention(lm, gen, 1, 2) - plain[1, 2]).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -37,12 +37,17 @@ def made(tiny_lm):
 def test_what_is_saved_comes_back(tmp_path, made):
     back = load(save(made, tmp_path / "x.safetensors"))
     for name in ("id", "title", "note", "model", "estimator", "task", "prompt", "text", "response_ids",
-                 "response_offsets", "stop_reason", "sources", "sentences", "settings"):  # fmt: skip
+                 "response_offsets", "stop_reason", "sources", "sentences", "settings", "all_sources",
+                 "segments", "markers"):  # fmt: skip
         assert getattr(back, name) == getattr(made, name), name
     assert np.array_equal(back.logprobs, made.logprobs)
     for method in ("at2", "average"):
         largest = np.abs(made.scores[method]).max()
         assert np.abs(back.scores[method] - made.scores[method]).max() < largest * 1e-3
+        own = made.own_scores[method]
+        assert own.shape == (len(made.response_ids),) * 2
+        assert own.any()
+        assert np.abs(back.own_scores[method] - own).max() < np.abs(own).max() * 1e-3
 
 
 def test_scores_are_those_of_attribute(tiny_lm, made):
@@ -50,6 +55,61 @@ def test_scores_are_those_of_attribute(tiny_lm, made):
     att = at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm), "sentence")
     summed = [made.scores["average"][:, s.token_start : s.token_end].sum(1) for s in made.sources["sentence"]]
     assert np.abs(np.stack(summed, 1) - att.scores).max() < 1e-5
+
+
+def test_scores_of_the_response_are_those_of_attribute(tiny_lm, made):
+    gen = exploration.generation(made)
+    att = at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm), "word", "all")
+    assert att.sources == list(made.all_sources["word"])
+    both = np.hstack([made.scores["average"], made.own_scores["average"]])
+    summed = [both[:, s.token_start : s.token_end].sum(1) for s in att.sources]
+    assert np.abs(np.stack(summed, 1) - att.scores).max() < 1e-5
+
+
+def test_a_file_of_the_former_format_opens_without_scores_of_the_response(tmp_path, made):
+    path = save(made, tmp_path / "x.safetensors")
+    with safe_open(path, framework="np") as file:
+        about = json.loads(file.metadata()["at2"])
+        names = [name for name in file.keys() if not name.startswith("own/")]  # noqa: SIM118
+        arrays = {name: file.get_tensor(name) for name in names}
+    assert about["format"] == 2
+    for key in ("own_scales", "markers"):
+        del about[key]
+    save_file(arrays, path, {"at2": json.dumps(about | {"format": 1})})
+    back = load(path)
+    assert back.own_scores == {}
+    assert back.id == made.id
+    assert back.sources == made.sources
+    assert back.all_sources == made.all_sources
+
+
+def test_the_gallery_opens_whatever_format_its_files_have():
+    for name, _, _ in gallery():
+        example = load_example(name)
+        assert set(example.scores) == {"at2", "average"}
+        assert not example.has_thought
+        assert set(example.own_scores) in (set(), {"at2", "average"})
+        assert example.sources_in("sentence", "context") == example.sources["sentence"]
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path, made, monkeypatch):
+    monkeypatch.setattr(exploration, "FORMAT", 3)
+    path = save(made, tmp_path / "x.safetensors")
+    with pytest.raises(at2.ExplorationFileError, match="format 3"):
+        load(path)
+
+
+def test_thoughts_are_told_by_the_markers_that_are_given(tiny_lm):
+    task = at2.ContextTask(context="The fox runs.", query="Who runs?")
+    gen = at2.replay(tiny_lm, task, "[Hm. The fox?] A fox.")
+    plain = explore(tiny_lm, gen, None)
+    marked = exploration.with_markers(plain, ("[", "]"))
+    assert not plain.has_thought
+    assert marked.has_thought
+    assert marked.id == plain.id
+    assert [s.text for s in marked.sources_in("sentence", "thought")] == ["Hm. ", "The fox?"]
+    assert [marked.text[a:b] for a, b in marked.sentences] == ["[", "Hm. ", "The fox?", "] ", "A fox."]
+    assert explore(tiny_lm, gen, None, markers=("[", "]")).segments == marked.segments
 
 
 def test_a_damaged_file_is_refused(tmp_path, made):
@@ -76,6 +136,13 @@ def test_a_damaged_file_is_refused(tmp_path, made):
         lambda about, arrays: arrays["prompt_offsets"].__setitem__(0, [-3, 2]),
         lambda about, arrays: arrays["prompt_offsets"].__setitem__(1, [9, 2]),
         lambda about, arrays: arrays["response_offsets"].__setitem__(0, [0, 10**6]),
+        lambda about, arrays: about["parts"][0].update(kind="<script>"),
+        lambda about, arrays: about.update(markers=["", ""]),
+        lambda about, arrays: about.update(markers=[1, 2]),
+        lambda about, arrays: about.update(markers="<think>"),
+        lambda about, arrays: arrays.update({"own/at2": arrays["own/at2"][:-1]}),
+        lambda about, arrays: arrays["own/at2"].__setitem__(0, np.nan),
+        lambda about, arrays: about["task"].update(prompt=5),
         lambda about, arrays: arrays.update(logprobs=arrays["logprobs"][:1]),
         lambda about, arrays: (
             arrays.update({"scores/<script>": arrays["scores/average"]})

@@ -17,20 +17,33 @@ ORDER = [
     {"errors"},
     {"conversion", "files"},
     {"download", "hub"},
+    {"cache"},
+    {"eager", "kept_prefix"},
+    {"attention"},
+    {"heads"},
     {"models"},
     {"tokens"},
-    {"segmentation"},
+    {"chat", "segmentation"},
     {"prompts"},
+    {"plain_text", "text_blocks"},
+    {"csv_text", "docx_text", "html_text", "pdf_lines"},
+    {"pdf_text"},
+    {"document_readers"},
+    {"documents"},
+    {"thoughts"},
     {"sources"},
-    {"attention"},
     {"generation"},
+    {"footprint"},
     {"estimator"},
     {"attribution"},
     {"exploration"},
     {"formats"},
     {"data"},
     {"ablation"},
+    {"progress"},
+    {"work_folder"},
     {"fitting", "runs"},
+    {"run_places"},
     {"choosing", "collecting"},
     {"gradients", "rollout"},
     {"baselines", "learning", "measures", "evaluation_runs", "example_ablations", "pruning"},
@@ -38,14 +51,18 @@ ORDER = [
     {"cluster"},
     {"torch_archive"},
     {"card", "reference"},
-    {"catalogue"},
+    {"catalogue", "gguf_header"},
+    {"local_models"},
     {"commands", "estimator_commands"},
     {"evaluation_commands"},
     {"__main__"},
 ]
 PLACE = {module: place for place, group in enumerate(ORDER) for module in group}
 MODULES = sorted(path.stem for path in ENGINE.glob("*.py") if path.stem != "__init__")
-TORCH_FREE = ("errors", "prompts", "sources", "data", "exploration", "estimator", "runs", "catalogue")
+TORCH_FREE = (
+    "errors", "prompts", "documents", "thoughts", "sources", "data", "exploration", "estimator", "runs", "catalogue",
+    "footprint", "local_models",
+)  # fmt: skip
 
 
 def imports(path: Path, package: str) -> set[str]:

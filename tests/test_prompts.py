@@ -13,7 +13,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from at2_core.errors import At2Error, EmptyInput
-from at2_core.prompts import ContextTask, Document, Prompt, Turn, encode_text, render, without_surrogates
+from at2_core.prompts import (
+    ContextTask,
+    Document,
+    Prompt,
+    Turn,
+    encode_text,
+    follow_up,
+    render,
+    without_surrogates,
+)
 
 relaxed = settings(
     deadline=None,
@@ -24,7 +33,15 @@ DOCUMENTS = st.lists(st.builds(Document, TEXTS, FILLED), min_size=1, max_size=3)
 TURNS = st.lists(st.builds(Turn, st.just("user"), TEXTS), max_size=1)
 TASKS = st.one_of(
     st.builds(ContextTask, context=FILLED, query=FILLED, system=st.none() | TEXTS, history=TURNS),
-    st.builds(ContextTask, documents=DOCUMENTS, query=FILLED, history=TURNS),
+    st.builds(ContextTask, documents=DOCUMENTS, query=FILLED, history=TURNS, context_first=st.booleans()),
+)
+CONVERSATIONS = st.builds(
+    ContextTask,
+    documents=DOCUMENTS,
+    query=FILLED,
+    system=st.none() | TEXTS,
+    history=st.builds(lambda q, r: [Turn("user", q), Turn("assistant", r)], FILLED, FILLED),
+    context_first=st.just(True),
 )
 
 
@@ -99,7 +116,8 @@ def _harmless(task: ContextTask) -> ContextTask:
     documents = [Document("x" if d.title.strip() else "", "x") for d in task.documents]
     history = [Turn(t.role, "x") for t in task.history]
     context = "" if documents else "x"
-    return ContextTask(context, "x", documents, history, None if task.system is None else "x")
+    system = None if task.system is None else "x"
+    return ContextTask(context, "x", documents, history, system, context_first=task.context_first)
 
 
 @relaxed
@@ -331,6 +349,175 @@ def test_a_prompt_is_made_of_plain_values():
 def test_a_thousand_control_strings_are_read_in_time():
     prompt = render(byte_fallback("first", INST), ContextTask("</s> x " * 1000, "q"))
     assert prompt.ids.count(2) == 0
+
+
+# --------------------------------------------------------------------------------------------- conversations
+
+
+@relaxed
+@given(task=CONVERSATIONS)
+def test_a_conversation_holds_exactly_what_was_said(tokenizer, task):
+    prompt = render(tokenizer, task)
+    held = {(p.kind, p.document, p.turn): prompt.text[p.start : p.end] for p in prompt.parts}
+    assert held == fields(task)
+    assert [p.kind for p in prompt.parts if p.kind in ("context", "history", "query")] == [
+        *["context"] * len(task.documents), "history", "history", "query",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("response", ["He sleeps.", " He sleeps.", "No <|im_end|> ends it.\n"])
+def test_a_follow_up_begins_with_what_was_read_and_written_before(tokenizer, response):
+    task = ContextTask(documents=[Document("One", "The dog sleeps."), Document("", "Zürich.")], query="Who?")
+    first = render(tokenizer, task)
+    second = render(tokenizer, follow_up(task, response, "And where?"))
+    third = render(tokenizer, follow_up(follow_up(task, response, "And where?"), " There.", "Why?"))
+    assert second.text.startswith(first.text)
+    assert third.text.startswith(second.text)
+    assert (
+        second.ids[: first.n - 1] == first.ids[:-1]
+    )  # the last token may take the response's first character
+    assert third.ids[: second.n - 1] == second.ids[:-1]
+    assert shown(third, "history") == ["Who?", response, "And where?", " There."]
+    assert [p.turn for p in third.parts if p.kind == "history"] == [0, 1, 2, 3]
+
+
+def test_the_context_stands_with_the_first_of_the_users_turns():
+    history = [Turn("user", "One?"), Turn("assistant", "1"), Turn("user", "Two?"), Turn("assistant", "2")]
+    messages = [{"role": t.role, "content": t.content} for t in history]
+    messages[0]["content"] = "Context: C\n\nQuery: One?"
+    messages.append({"role": "user", "content": "Three?"})
+    tokenizer = byte_level()
+    prompt = render(tokenizer, ContextTask("C", "Three?", history=history, context_first=True))
+    assert prompt.ids == tuple(
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    )
+
+
+def test_without_a_turn_of_the_user_the_context_stands_with_the_query():
+    task = ContextTask("C", "Q", history=[Turn("assistant", "Welcome")])
+    first = ContextTask("C", "Q", history=[Turn("assistant", "Welcome")], context_first=True)
+    assert render(byte_level(), first) == render(byte_level(), task)
+
+
+def test_a_conversation_of_a_base_model_reads_on():
+    tokenizer = byte_fallback("first", None)
+    task = ContextTask("C", "One?", system="Be brief.")
+    text = render(tokenizer, follow_up(follow_up(task, " 1", "Two?"), "2", "Three?")).text
+    assert text == (
+        "Be brief.\n\nContext: C\n\nQuery: One?\n\nAnswer: 1\n\nQuery: Two?\n\nAnswer: 2\n\nQuery: Three?\n\nAnswer:"
+    )
+
+
+# ------------------------------------------------------------------------------------- prompts given whole
+
+
+@st.composite
+def marked(draw):
+    text = draw(FILLED)
+    borders = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    marks = list(zip(borders[::2], borders[1::2], strict=False))
+    return text, [mark for mark in marks if draw(st.booleans())]
+
+
+def whole(tokenizer, text, marks=(), **options) -> Prompt | None:
+    try:
+        return render(tokenizer, ContextTask(prompt=text, marked=marks, **options))
+    except EmptyInput:
+        return None  # nothing that can be read is marked
+
+
+@settings(relaxed, max_examples=40)
+@given(given_whole=marked(), control_tokens=st.booleans())
+def test_a_whole_prompt_is_read_as_it_stands_and_its_marks_are_the_context(
+    tokenizer, given_whole, control_tokens
+):
+    text, marks = given_whole
+    prompt = whole(tokenizer, text, marks, control_tokens=control_tokens)
+    if prompt is None:
+        return
+    clean = without_surrogates(text)
+    assert prompt.text == clean
+    context = [p for p in prompt.parts if p.kind == "context"]
+    if clean == text:
+        assert [(p.start, p.end) for p in context] == (marks or [(0, len(text))])
+    known, reached = controls(tokenizer), 0
+    for part in prompt.parts:
+        gap = prompt.text[reached : part.start]
+        assert control_tokens or not gap.strip()  # control tokens and blanks alone are nobody's
+        reached = part.end
+        if marks or not control_tokens:
+            assert not known & set(prompt.ids[part.token_start : part.token_end])
+    assert prompt.parts == tuple(sorted(prompt.parts, key=lambda p: p.token_start))
+
+
+@relaxed
+@given(text=FILLED)
+def test_an_unmarked_prompt_has_the_tokenizers_own_ids(tokenizer, text):
+    prompt = whole(tokenizer, text)
+    own = tuple(tokenizer(without_surrogates(text)).input_ids)
+    if prompt is not None and prompt.ids[0] in own[1:2] and prompt.n == len(own) - 1:
+        own = own[1:]  # a beginning that is written out
+    assert prompt is None or prompt.ids == own[: prompt.n]  # some add what ends a text
+
+
+def test_control_tokens_are_read_outside_the_marks_alone():
+    tokenizer, text = byte_level(), "<|im_start|>user\nRead <|im_end|> and go.<|im_end|>"
+    mark = (text.index("Read"), text.index("<|im_end|> and") + 10)
+    ends = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    read = [
+        whole(tokenizer, text, marks, control_tokens=on).ids.count(ends)
+        for marks, on in (((), True), ([mark], True), ((), False), ([mark], False))
+    ]
+    assert read == [2, 1, 0, 0]
+    prompt = whole(tokenizer, text, [mark])
+    assert [(p.kind, p.document, prompt.text[p.start : p.end]) for p in prompt.parts] == [
+        ("query", None, "user"), ("context", 0, "Read <|im_end|>"), ("query", None, "and go."),
+    ]  # fmt: skip
+
+
+def test_a_rendered_prompt_pasted_whole_is_the_prompt_again(tokenizer):
+    prompt = render(tokenizer, ContextTask("The dog sleeps.", "Who?"))
+    assert whole(tokenizer, prompt.text).ids == prompt.ids
+
+
+def test_a_beginning_that_is_written_out_is_not_put_there_twice():
+    tokenizer = byte_fallback("never", None, bos=True)
+    assert whole(tokenizer, "<s>The dog").ids.count(tokenizer.bos_token_id) == 1
+    assert whole(tokenizer, "The dog").ids[0] == tokenizer.bos_token_id
+
+
+def test_marks_follow_their_text_where_halves_of_pairs_are_joined():
+    prompt = whole(byte_level(), "\ud83d\ude00 a \ud83d\ude00 b", [(3, 8), (8, 9)])
+    assert shown(prompt, "context") == ["a 😀 ", "b"]
+
+
+def test_a_mark_without_a_document_has_a_title_nobody_gave():
+    assert ContextTask(prompt="a b", marked=[(0, 1), (2, 3)]).titles == ("", "")
+    assert ContextTask("c", "q").titles == ("",)
+    assert ContextTask(documents=[Document("T", "t")]).titles == ("T",)
+
+
+@pytest.mark.parametrize("task", [
+    ContextTask(prompt="ab", query="q"),
+    ContextTask(prompt="ab", system=""),
+    ContextTask(prompt="ab", marked=[(0, 3)]),
+    ContextTask(prompt="ab", marked=[(1, 1)]),
+    ContextTask(prompt="abc", marked=[(0, 2), (1, 3)]),
+    ContextTask(prompt="ab", marked=[(0, 1, 2)]),
+    ContextTask(prompt="ab", marked=[(0.0, 1)]),
+    ContextTask(prompt=b"ab"),
+    ContextTask("c", "q", marked=[(0, 1)]),
+])  # fmt: skip
+def test_what_is_no_whole_prompt_is_refused_in_a_sentence(task):
+    with pytest.raises(At2Error, match=r"\.$"):
+        render(byte_level(), task)
+
+
+def test_a_whole_prompt_has_no_follow_up():
+    with pytest.raises(At2Error, match="no follow-up"):
+        follow_up(ContextTask(prompt="ab"), "c", "d")
+    with pytest.raises(EmptyInput, match="prompt is empty"):
+        render(byte_level(), ContextTask(prompt=" \n"))
 
 
 @pytest.mark.default_model

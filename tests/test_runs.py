@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import at2_core as at2
-from at2_core.runs import Progress, Request, RunFolder, Settings, find_runs, new_folder
+from at2_core.progress import Progress
+from at2_core.run_places import find_runs, new_folder
+from at2_core.runs import Request, RunFolder, Settings
 
 REQUEST = Request(model="m", data="d.jsonl", columns={"query": "q"}, max_examples=5, about={"licence": "CC0"})
 
@@ -62,7 +64,8 @@ def test_a_damaged_request_is_refused_or_none(tmp_path, content):
 
 def test_one_process_works_in_a_folder(tmp_path):
     script = (
-        "import sys, threading, time; from at2_core.runs import RunFolder, Progress\n"
+        "import sys, threading, time; from at2_core.progress import Progress\n"
+        "from at2_core.runs import RunFolder\n"
         "run = RunFolder(sys.argv[1]); event = threading.Event()\n"
         "with run.working(event):\n"
         "    run.tell(Progress(state='running', stage='collect', done=1, total=2)); print('in', flush=True)\n"
@@ -87,7 +90,8 @@ def test_one_process_works_in_a_folder(tmp_path):
 
 def test_a_killed_process_leaves_an_interrupted_run(tmp_path):
     script = (
-        "import sys, threading, time; from at2_core.runs import RunFolder, Progress\n"
+        "import sys, threading, time; from at2_core.progress import Progress\n"
+        "from at2_core.runs import RunFolder\n"
         "run = RunFolder(sys.argv[1])\n"
         "with run.working(threading.Event()):\n"
         "    run.tell(Progress(state='running')); print('in', flush=True); time.sleep(60)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import dataclass
 
 import pytest
 import regex
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from tokenizer_zoo import FILLED, TEXTS, ZOO, byte_fallback, byte_level
 
 from at2_core.errors import At2Error
-from at2_core.prompts import ContextTask, Document, Turn, render
+from at2_core.prompts import ContextTask, Document, Turn, encode_text, render
 from at2_core.segmentation import split_paragraphs, split_words
-from at2_core.sources import GRANULARITIES, cut, split_sentences
+from at2_core.sources import GRANULARITIES, SCOPES, cut, cut_all, in_scope, split_sentences
+from at2_core.thoughts import parts_of
 
 relaxed = settings(
     deadline=None,
@@ -27,12 +29,36 @@ TASKS = st.one_of(
     st.builds(ContextTask, context=FILLED, query=FILLED),
     st.builds(ContextTask, documents=DOCUMENTS, query=FILLED),
 )
+TURNS = st.tuples(st.builds(Turn, st.just("user"), TEXTS), st.builds(Turn, st.just("assistant"), TEXTS))
+TALKS = st.builds(
+    ContextTask,
+    context=FILLED,
+    query=FILLED,
+    system=st.one_of(st.none(), FILLED),
+    history=st.one_of(st.just(()), TURNS),
+)
+RESPONSES = st.lists(st.one_of(TEXTS, st.sampled_from(["<think>", "</think>"])), max_size=5).map("".join)
 EVERYTHING = ("system", "history", "title", "context", "query")
 
 
 @pytest.fixture(scope="module", params=ZOO)
 def tokenizer(request):
     return ZOO[request.param]()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt and a response, without a model."""
+
+    task: ContextTask
+    rendered: object
+    text: str
+    response_offsets: tuple
+
+
+def answered(tokenizer, task: ContextTask, response: str) -> Answer:
+    response = response.encode("utf-8", "replace").decode()
+    return Answer(task, render(tokenizer, task), response, tuple(encode_text(tokenizer, response)[1]))
 
 
 def pieces(spans, text: str) -> list[str]:
@@ -101,7 +127,69 @@ def test_no_cut_inside_what_a_reader_sees_as_one_character(text, split):
     assert {end for _, end in split(text)} <= whole
 
 
+@relaxed
+@given(task=TALKS, response=RESPONSES, granularity=st.sampled_from(GRANULARITIES))
+def test_sources_of_everything_tile_the_prompts_parts_and_what_the_response_says(
+    tokenizer, task, response, granularity
+):
+    gen = answered(tokenizer, task, response)
+    prompt, sources = gen.rendered, cut_all(gen, granularity)
+    text, n = prompt.text + gen.text, prompt.n
+    assert all(s.text == text[s.start : s.end] for s in sources)
+    of_prompt = [s for s in sources if s.token_start < n]
+    kinds = {part.kind for part in prompt.parts}
+    assert [(s.start, s.token_start) for s in of_prompt] == [
+        (s.start, s.token_start) for s in cut(prompt, granularity, kinds=tuple(kinds))
+    ]
+    own = [s for s in sources if s.token_start >= n]
+    assert sources == of_prompt + own
+    for part in parts_of(gen.text, gen.response_offsets):
+        inside = [s for s in own if part.token_start <= s.token_start - n < part.token_end]
+        assert {s.role for s in inside} == {part.kind}
+        borders = [part.start, *(s.end - len(prompt.text) for s in inside)]
+        assert [s.start - len(prompt.text) for s in inside] == borders[:-1]
+        assert borders[-1] == part.end
+        firsts = [part.token_start, *(s.token_end - n for s in inside)]
+        assert [s.token_start - n for s in inside] == firsts[:-1]
+        assert firsts[-1] == part.token_end
+
+
+@relaxed
+@given(
+    task=TALKS, response=RESPONSES, granularity=st.sampled_from(GRANULARITIES), scope=st.sampled_from(SCOPES)
+)
+def test_a_scope_is_a_choice_of_all_sources(tokenizer, task, response, granularity, scope):
+    gen = answered(tokenizer, task, response)
+    chosen = cut_all(gen, granularity, scope)
+    assert chosen == [s for s in cut_all(gen, granularity) if in_scope(s, scope)]
+    if scope == "context":
+        assert chosen == cut(gen.rendered, granularity)
+
+
 # --------------------------------------------------------------------------------------------- examples
+
+
+def test_every_source_says_whose_words_it_is():
+    history = [Turn("user", "Hi."), Turn("assistant", "Hello.")]
+    task = ContextTask(documents=[Document("One", "A.")], query="Who?", system="Be brief.", history=history)
+    sources = cut_all(answered(byte_level(), task, "<think>Hm. Well.</think>She. He."), "sentence")
+    assert [(s.role, s.turn, s.text) for s in sources] == [
+        ("system", None, "Be brief."),
+        ("user", 0, "Hi."),
+        ("assistant", 1, "Hello."),
+        ("title", None, "One"),
+        ("context", None, "A."),
+        ("query", None, "Who?"),
+        ("thought", None, "Hm. "),
+        ("thought", None, "Well."),
+        ("response", None, "She. "),
+        ("response", None, "He."),
+    ]
+
+
+def test_a_scope_that_does_not_exist_is_named():
+    with pytest.raises(At2Error, match="scope"):
+        cut_all(answered(byte_level(), ContextTask("c", "q"), "r"), "word", "everything")
 
 
 def test_documents_keep_their_numbers_and_titles_are_no_context():

@@ -12,12 +12,14 @@ from streamlit.delta_generator import DeltaGenerator
 from at2_core.errors import At2Error
 from at2_core.estimator import Estimator
 from at2_core.exploration import Exploration
-from pages.ui import export, frame, session
+from pages.ui import export, frame, model_switch, session
 from pages.ui.estimator_choice import Choice, choice
 from pages.ui.estimator_scores import told, with_chosen
 from pages.ui.estimator_shortfall import shortfall_remark
 from pages.ui.model_status import waiting_for_model
-from pages.ui.token_heatmap import ViewState, token_heatmap
+from pages.ui.response_scores import own_scores
+from pages.ui.thoughts import THOUGHT_KEYS, thought_markers, with_markers_of_address
+from pages.ui.token_heatmap import REACHING, ViewState, chosen_now, token_heatmap
 from pages.ui.verify import verify, verify_link
 
 Head = tuple[int, int]  # layer, head
@@ -27,13 +29,12 @@ METHOD_HELP = (
     "so with the coefficients used before those chosen. Average attention weighs all heads alike. One head shows the "
     "attention of a single one."
 )
-VIEW_KEYS = ("granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
+VIEW_KEYS = ("scope", "granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
 KEYS = ("method", "layer", "head", *VIEW_KEYS)
 NONE = "none"  # in the address: not what the example opens with, but nothing
 USUAL = ViewState()
-SETTINGS = tuple(
-    key for key in KEYS if key not in ("pin", "source")
-)  # what another text is looked at with, too
+# What another text is looked at with, too.
+SETTINGS = (*(key for key in KEYS if key not in ("pin", "source")), *THOUGHT_KEYS)
 
 
 @st.fragment
@@ -42,6 +43,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
 
     opening: what is shown where the address says nothing else.
     """
+    usual, exploration = exploration.markers, with_markers_of_address(exploration)
     wished, chosen = _from_address(exploration), choice()
     above = st.container()  # where the chosen estimator says why it is not used
     with above:
@@ -55,25 +57,34 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         method = _method(exploration, wished, pending)
         head_row = st.container(horizontal=True, gap="xsmall", width="content") if method == "head" else None
         verify_link()
+        thought_markers(exploration, usual)
         files = st.container(width="content")
+    model_switch.offer(exploration, "explore")
     shortfall = session.engine().shortfall
-    if "at2" not in exploration.scores and shortfall:
+    if "at2" not in exploration.scores and shortfall and session.is_of(exploration):
         shortfall_remark(shortfall, "no-estimator")
-    head, scores, measure = None, None, "attribution"
+    head, scores, own, measure = None, None, None, "attribution"
     if head_row:
-        head, scores = _one_head(exploration, wished, head_row, chosen.chosen)
+        head, scores, own = _one_head(exploration, wished, head_row, chosen.chosen)
         measure = "attribution" if scores is None else "attention"
+    initial = ViewState.read(
+        asdict(opening) | wished,
+        response_tokens=len(exploration.response_ids),
+        prompt_tokens=len(exploration.prompt.ids),
+        thought=exploration.has_thought,
+    )
     if scores is None:
-        scores = exploration.scores[method if method in exploration.scores else "average"]
+        drawn = method if method in exploration.scores else "average"
+        scores, own = exploration.scores[drawn], exploration.own_scores.get(drawn)
+        if own is None and chosen_now(exploration, initial, "explore").scope in REACHING:
+            with above:
+                own = own_scores(exploration, drawn, chosen.chosen)
     view = token_heatmap(
         exploration,
         scores=scores,
+        own=own,
         measure=measure,
-        initial=ViewState.read(
-            asdict(opening) | wished,
-            response_tokens=len(exploration.response_ids),
-            prompt_tokens=len(exploration.prompt.ids),
-        ),
+        initial=initial,
         key="explore",
         on_change=lambda: None,
     )
@@ -84,8 +95,8 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
     with files, st.popover("Save", icon=":material/download:"):
         if head_row and measure == "attribution":  # average attention stands in while the head cannot be read
             method, head = "average", None
-        _downloads(_by(exploration, method, chosen), scores, view, method, head)
-    verify(_by(exploration, method, chosen), scores, view, method, head)
+        _downloads(_by(exploration, method, chosen), scores, own, view, method, head)
+    verify(_by(exploration, method, chosen), scores, view, method, head, own)
 
 
 def _by(exploration: Exploration, method: str, chosen: Choice) -> Exploration:
@@ -125,13 +136,19 @@ def _method(exploration: Exploration, wished: dict[str, Any], pending: bool) -> 
 
 def _one_head(
     exploration: Exploration, wished: dict[str, Any], row: DeltaGenerator, chosen: Estimator | None
-) -> tuple[Head | None, np.ndarray | None]:
-    """The chosen head and its attention float32 (T, n), or None while that cannot be read."""
+) -> tuple[Head | None, np.ndarray | None, np.ndarray | None]:
+    """The chosen head and its attention to the prompt float32 (T, n) and to the response (T, T), or None while that cannot
+    be read."""
     engine = session.engine()
     asked = (wished["layer"], wished["head"]) if {"layer", "head"} <= set(wished) else None
     if engine.status != "ready":
         waiting_for_model(engine, "One head needs the model; average attention is shown meanwhile.", "head")
-        return asked, None
+        return asked, None, None
+    try:
+        lm = session.model_of(exploration)
+    except At2Error as error:
+        frame.complain(f"{error} Average attention is shown meanwhile.", "head")
+        return asked, None, None
     first = asked or _strongest(chosen or engine.estimator)
     with row:
         head = tuple(
@@ -144,15 +161,13 @@ def _one_head(
                 label_visibility="collapsed",
                 width=112,
             )
-            for name, count, wish in zip(
-                ("Layer", "Head"), (engine.lm.num_layers, engine.lm.num_heads), first, strict=True
-            )
+            for name, count, wish in zip(("Layer", "Head"), (lm.num_layers, lm.num_heads), first, strict=True)
         )
     try:
-        return head, _attention(exploration.id, head, exploration)
+        return head, *_attention(exploration.id, head, exploration)
     except At2Error as error:
         frame.complain(str(error), "head")
-        return head, None
+        return head, None, None
 
 
 def _strongest(estimator: Estimator | None) -> Head:
@@ -164,27 +179,35 @@ def _strongest(estimator: Estimator | None) -> Head:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the attention…")
-def _attention(exploration_id: str, head: Head, _exploration: Exploration) -> np.ndarray:
-    from at2_core.attribution import head_attention
+def _attention(exploration_id: str, head: Head, _exploration: Exploration) -> tuple[np.ndarray, np.ndarray]:
+    from at2_core.attribution import whole_head_attention
 
-    return head_attention(session.engine().lm, session.generation_of(_exploration), *head)
+    generation = session.generation_of(_exploration)
+    whole, n = whole_head_attention(session.model_of(_exploration), generation, *head), _exploration.prompt.n
+    return np.ascontiguousarray(whole[:, :n]), np.ascontiguousarray(whole[:, n:])
 
 
 def _downloads(
-    exploration: Exploration, scores: np.ndarray, view: ViewState, method: str, head: Head | None
+    exploration: Exploration,
+    scores: np.ndarray,
+    own: np.ndarray | None,
+    view: ViewState,
+    method: str,
+    head: Head | None,
 ) -> None:
-    target = "the pinned span" if view.pin else "the whole response"
+    whole = "the whole answer" if exploration.has_thought else "the whole response"
+    target = "the pinned span" if view.pin else whole
     st.text(f"Scores of {view.granularity} sources for {target}.")
     st.download_button(
         "Ranked sources (CSV)",
-        data=lambda: export.ranked_table(exploration, scores, view, method, head).encode(),
+        data=lambda: export.ranked_table(exploration, scores, view, method, head, own).encode(),
         file_name=f"sources-{exploration.id}.csv",
         mime="text/csv",
         on_click="ignore",
     )
     st.download_button(
         "Everything (JSON)",
-        data=lambda: export.everything(exploration, scores, view, method, head).encode(),
+        data=lambda: export.everything(exploration, scores, view, method, head, own).encode(),
         file_name=f"attribution-{exploration.id}.json",
         mime="application/json",
         on_click="ignore",

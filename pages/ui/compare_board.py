@@ -8,7 +8,6 @@ Ablations are measured once per example and granularity, whoever asks for them. 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from at2_core.errors import At2Error, Cancelled, ModelNotAvailable
+from at2_core.errors import Cancelled, EstimatorMismatch, ModelNotAvailable
+from pages.ui.job_end import ending
 from pages.ui.session import Engine
 
-log = logging.getLogger(__name__)
 CHUNK = (
     4  # ablations before the model is passed on; more where they are quick, since many together are quicker
 )
@@ -68,7 +67,7 @@ class Outcomes:
 @dataclass
 class Job:
     """state: "waiting", "running", "done", "stopped" or "failed". done, total: ablations, where it makes any. waited: seconds
-    in the queue for the model. no_model: it failed because there was none."""
+    in the queue for the model. no_model: it failed because there was none, or another one."""
 
     key: Key
     total: int = 0
@@ -205,20 +204,15 @@ class Board:
         return job
 
     def _run(self, job: Job, engine: Engine, work: Work) -> None:
-        try:
-            lm = engine.wait(job.cancel)
-            self._keep(job.key, work(engine, lm, job))
+        with ending(job, f"comparing {job.key}"):
+            try:
+                # between its turns others work, but no other model comes
+                with engine.borrow(job.cancel, ticket=job) as lm:
+                    self._keep(job.key, work(engine, lm, job))
+            except (ModelNotAvailable, EstimatorMismatch):
+                job.no_model = True
+                raise
             job.state = "done"  # after the result is there: whoever sees the job ended finds it
-        except Cancelled:
-            job.state = "stopped"
-        except ModelNotAvailable as error:
-            job.error, job.no_model, job.state = str(error), True, "failed"
-        except At2Error as error:
-            job.error, job.state = str(error), "failed"
-        except Exception as error:
-            log.exception("comparing %s failed", job.key)
-            job.error = f"Something went wrong inside ({type(error).__name__}); the terminal has the details."
-            job.state = "failed"
 
     def _keep(self, key: Key, result: Any) -> None:
         with self._guard:

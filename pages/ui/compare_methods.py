@@ -18,7 +18,7 @@ import numpy as np
 from at2_core.card import plain
 from at2_core.catalogue import list_estimators
 from at2_core.errors import At2Error
-from at2_core.estimator import Estimator, check_estimator
+from at2_core.estimator import Estimator, check_estimator, load_estimator
 from at2_core.exploration import Exploration
 from pages.ui import session
 from pages.ui.estimator_choice import Choice
@@ -102,8 +102,8 @@ class Way:
 def offered(exploration: Exploration, choice: Choice) -> dict[str, Way]:
     """The methods by key, in their order; those that need an estimator only where there is one."""
     standard = usual_estimator()
-    if standard is not None and not _fits(standard, exploration):
-        standard = None
+    if standard is None or not _fits(standard, exploration):
+        standard = _of_its_model(exploration)
     ways = {
         key: Way(key, *words, standard if key in NEEDS_THETA else None)
         for key, words in WORDS.items()
@@ -143,6 +143,17 @@ def short_name(estimator: Estimator) -> str:
     whole = plain(estimator.name, 80)
     short = whole.replace(f" for {plain(estimator.model, 80)}", "", 1)
     return whole if short in ("", "AT2") else short
+
+
+def _of_its_model(exploration: Exploration) -> Estimator | None:
+    """The usual estimator of the model that made it, where another one is loaded."""
+    if session.is_of(exploration):
+        return None
+    try:
+        estimator = load_estimator(session.estimator_of(exploration.model))
+    except At2Error:
+        return None
+    return estimator if _fits(estimator, exploration) else None
 
 
 def _fits(estimator: Estimator, exploration: Exploration) -> bool:

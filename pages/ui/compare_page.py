@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from at2_core.exploration import Exploration
-from pages.ui import compare_tables, frame, session
+from pages.ui import compare_tables, frame, model_switch, session
 from pages.ui.compare_board import ACTIVE, Job, Result, board
 from pages.ui.compare_methods import BY_COEFFICIENTS, MOST, WORDS, Way, offered, own_scores, usual
 from pages.ui.compare_parts import Page, in_passes, job_row, lasting, seconds
@@ -35,8 +35,11 @@ def compare(exploration: Exploration, choice: Choice) -> None:
         return
     page = Page(exploration, state.granularity, session.engine(), board())
     chosen = [ways[key] for key in state.methods]
-    for way in chosen:
-        _begin_cheap(page, way)
+    if not model_switch.offer(
+        exploration, "compare", "Methods that are not computed yet ask the model that made it."
+    ):
+        for way in chosen:
+            _begin_cheap(page, way)
     _work(page, chosen)
     columns = [_column(page, way) for way in chosen]
     state = compare_view(exploration, columns, state)

@@ -67,7 +67,7 @@ def _how_far(page: Page, job: Job) -> str:
     if engine.lm is None:
         return f"{engine.message or 'The model is loading'}…"
     if job.state == "waiting":
-        return session.in_queue(engine.ahead_of(job))
+        return session.in_line(engine, job)
     if not job.total:
         return "computing…"
     said, left = f"{job.done} of {job.total} ablations", job.seconds_left()

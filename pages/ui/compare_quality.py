@@ -136,9 +136,8 @@ def quality_table(
     page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, judging: Judges | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row for each method: its cost, its LDS here once measured, and what is known of it elsewhere; and notes on these."""
-    evaluated, over = known_quality(
-        (page.exploration.model, session.MODEL, located(session.MODEL)), page.granularity
-    )
+    place = session.loaded_by(page.exploration.model)
+    evaluated, over = known_quality((page.exploration.model, place, located(place)), page.granularity)
     found, told, here = [], [], []
     for way, column in zip(chosen, columns, strict=True):
         result = page.board.result(page.key(way))

@@ -6,8 +6,6 @@ Python hears of a pin or a switch, and never sends it back: that would send the 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,20 +15,16 @@ import streamlit as st
 
 from at2_core.exploration import Exploration
 from pages.ui.compare_state import UNITS, State, pair
-from pages.ui.token_heatmap import ASSETS, _ints, _part, _span, _utf16
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
+from pages.ui.component import asset, beginning, floats, ints, mark, script, span_within, utf16
+from pages.ui.token_heatmap import part_of_prompt
 
 # The text view's own ways to cut, draw and colour a text; then what is new here.
-IDEAS = ("token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts",
-         "compare_column", "compare_difference", "compare_hands", "compare")  # fmt: skip
+SCRIPT = script("token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts",
+                "view_place", "view_cursor", "compare_column", "compare_difference", "compare_hands", "compare")  # fmt: skip
 _mount = st.components.v2.component(
     "at2_compare",
-    css=_asset("token_heatmap.css") + _asset("compare.css"),
-    js="\n".join(_asset(f"{idea}.js") for idea in IDEAS),
+    css=asset("token_heatmap.css") + asset("compare.css"),
+    js=SCRIPT,
 )
 
 
@@ -54,7 +48,9 @@ def compare_view(
     state: what a mount begins with; later ones of the same mount only choose what is drawn.
     """
     name = f"{key}-{exploration.id}"
-    start = _began(name, {"pin": state.pin, "unit": state.unit, "difference": state.difference})
+    start = beginning(
+        "compare-began", name, {"pin": state.pin, "unit": state.unit, "difference": state.difference}
+    )
     data = _payload(exploration, state.granularity, columns) | {"initial": start}
     result = _mount(key=name, data=data, on_view_change=lambda: None)
     sent = result.view or start
@@ -62,27 +58,16 @@ def compare_view(
     unit = sent.get("unit")
     return replace(
         state,
-        pin=_span(sent.get("pin"), len(exploration.response_ids)),
+        pin=span_within(sent.get("pin"), len(exploration.response_ids)),
         unit=unit if isinstance(unit, str) and unit in UNITS else "sentence",
         difference=pair(sent.get("difference"), state.methods),
     )
 
 
-def _began(name: str, wished: dict[str, Any]) -> dict[str, Any]:
-    """The state a mount began with. It must not change while it is mounted, or everything would be sent again."""
-    began = st.session_state.setdefault("compare-began", {})
-    if name not in began or name not in st.session_state:
-        began.pop(name, None)
-        began[name] = wished
-        while len(began) > 24:
-            del began[next(iter(began))]
-    return began[name]
-
-
 def _payload(exploration: Exploration, granularity: str, columns: Sequence[Column]) -> dict[str, Any]:
     """The texts in the browser's units (UTF-16), cut into pieces: each source is one, and so is each other part."""
     prompt, sources = exploration.prompt, exploration.sources[granularity]
-    at, response_at = _utf16(prompt.text), _utf16(exploration.text)
+    at, response_at = utf16(prompt.text), utf16(exploration.text)
     parts, pieces, piece_of = [], [], {}
     for part in prompt.parts:
         first = len(pieces)
@@ -93,7 +78,7 @@ def _payload(exploration: Exploration, granularity: str, columns: Sequence[Colum
                     pieces.append((at[source.start], at[source.end]))
         elif part.end > part.start:
             pieces.append((at[part.start], at[part.end]))
-        parts.append(_part(part, exploration, at) | {"tokenStart": first, "tokenEnd": len(pieces)})
+        parts.append(part_of_prompt(part, exploration, at) | {"tokenStart": first, "tokenEnd": len(pieces)})
     offsets = np.array(exploration.response_offsets, int).reshape(-1, 2)
     return {
         "id": f"{exploration.id}-{granularity}",
@@ -103,9 +88,9 @@ def _payload(exploration: Exploration, granularity: str, columns: Sequence[Colum
         "response": exploration.text,
         "parts": parts,
         "titles": [d.title for d in exploration.task.documents] or [""],
-        "pieces": _ints(np.array(pieces, int).reshape(-1, 2)),
+        "pieces": ints(np.array(pieces, int).reshape(-1, 2)),
         "sources": [[piece_of[s], source.document] for s, source in enumerate(sources)],
-        "response_tokens": _ints(response_at[offsets]),
+        "response_tokens": ints(response_at[offsets]),
         "sentences": [[int(response_at[a]), int(response_at[b])] for a, b in exploration.sentences],
         "columns": [_column(column) for column in columns],
     }
@@ -121,8 +106,4 @@ def _column(column: Column) -> dict[str, Any]:
     }
     if column.scores is None:
         return sent | {"scores": None, "scores_id": ""}
-    raw = np.ascontiguousarray(column.scores, "<f4").tobytes()
-    return sent | {
-        "scores": base64.b64encode(raw).decode(),
-        "scores_id": hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:12],
-    }
+    return sent | {"scores": floats(column.scores), "scores_id": mark(column.scores)}

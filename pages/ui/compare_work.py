@@ -17,6 +17,7 @@ from at2_core.errors import EstimatorMismatch
 from at2_core.exploration import Exploration
 from pages.ui.compare_board import Board, Job, Outcomes, Result, Work, marks, turn
 from pages.ui.compare_methods import THETA, Way, own_scores
+from pages.ui.model_engine import of_another
 from pages.ui.session import Engine
 
 ABLATIONS = 32  # random ones that scores are judged by
@@ -121,9 +122,7 @@ def _generation(engine: Engine, lm: Any, exploration: Exploration, traced: bool)
 
 def _same_model(lm: Any, exploration: Exploration) -> None:
     if lm.name != exploration.model:
-        raise EstimatorMismatch(
-            f"This was made with {exploration.model}, but {lm.name} is loaded; generate it again to compare methods on it."
-        )
+        raise EstimatorMismatch(of_another(exploration.model, lm.name))
 
 
 def _checked(way: Way, lm: Any) -> Any:

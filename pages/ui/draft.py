@@ -27,6 +27,23 @@ SEVERAL_DAYS = 14 * 86_400
 MODEL = "model"  # begins with the server's
 
 
+RANGES = {"examples": (1, 10**7), "new-tokens": (1, 1024), "seed": (0, 2**31 - 1)}
+
+
+def fields_of_data(roles: tuple[str, ...]) -> dict[str, Any]:
+    """What every form begins with: the model, and the examples with the columns that hold each role."""
+    return {
+        MODEL: "",
+        "kind": UPLOAD,
+        "path": "",
+        "hub": "",
+        "upload": "",  # name of the file in the draft's folder
+        "columns-of": "",  # what the columns below were chosen for
+        **{f"column-{role}": "" for role in roles},
+        "examples": 0,  # 0 until there is data
+    }
+
+
 @dataclass(frozen=True)
 class Draft:
     """A form's fields in the session, in a folder and in the address.
@@ -45,7 +62,7 @@ class Draft:
         return f"{self.prefix}-{field}"
 
     def usual(self, field: str) -> Any:
-        return session.MODEL if field == MODEL else self.fields[field]
+        return session.model() if field == MODEL else self.fields[field]
 
     def value(self, field: str) -> Any:
         """A field as it is now; where a box was emptied, what it began with."""

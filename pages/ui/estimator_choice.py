@@ -80,7 +80,8 @@ def choice() -> Choice:
         if lm is not None:
             check_estimator(estimator, lm)
     except At2Error as error:
-        return Choice(problem=str(error))
+        # What this window chose for another model waits for that one to come back; what a link names is explained.
+        return Choice(problem=str(error) if PARAM in st.query_params else "")
     st.session_state[CHOSEN] = asked
     if st.query_params.get(PARAM) != asked:
         st.query_params[PARAM] = asked
@@ -96,7 +97,9 @@ def usual() -> Estimator | None:
     if engine.lm is not None:
         return engine.estimator
     try:
-        return load_estimator(session.ESTIMATOR or session.MODEL)
+        return load_estimator(
+            session.ESTIMATOR if session.ESTIMATOR and engine.name == session.MODEL else engine.name
+        )
     except At2Error:
         return None
 

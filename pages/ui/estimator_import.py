@@ -37,7 +37,7 @@ def import_panel() -> None:
         with st.expander("Name and model"):
             name = st.text_input("Name", key=f"estimators-name-{number}", placeholder="as the file says")
             model = st.text_input(
-                "Model", key=f"estimators-model-{number}", placeholder=session.MODEL,
+                "Model", key=f"estimators-model-{number}", placeholder=session.model(),
                 help="For a score_estimator.pt, which does not tell; left empty, the loaded model where the shape fits.",
             )  # fmt: skip
         if st.button("Import", type="primary", icon=":material/file_open:", key="estimators-import"):

@@ -34,9 +34,9 @@ def with_chosen(exploration: Exploration, choice: Choice) -> Exploration:
         waiting_for_model(engine, what, "chosen")
         return exploration
     try:
-        scores = {"at2": _scores(exploration, choice.chosen)}
+        both = {"at2": _scores(exploration, choice.chosen)}
         if choice.former is not None:
-            scores["former"] = _scores(exploration, choice.former)
+            both["former"] = _scores(exploration, choice.former)
     except At2Error as error:
         frame.complain(f"{error} {_shown(exploration)}", "estimator-choice")
         return exploration
@@ -44,7 +44,13 @@ def with_chosen(exploration: Exploration, choice: Choice) -> Exploration:
         exploration,
         estimator=choice.chosen.name,
         estimator_fingerprint=choice.chosen.fingerprint,
-        scores={**scores, "average": exploration.scores["average"]},
+        scores={
+            **{m: of_prompt for m, (of_prompt, _) in both.items()},
+            "average": exploration.scores["average"],
+        },
+        own_scores=_without_none(
+            {**{m: own for m, (_, own) in both.items()}, "average": exploration.own_scores.get("average")}
+        ),
     )
 
 
@@ -65,25 +71,34 @@ def _shown(exploration: Exploration) -> str:
     )
 
 
-def _scores(exploration: Exploration, estimator: Estimator) -> np.ndarray:
-    """float32 (T, n); the exploration's own where it was made with this estimator.
+def _without_none(scores: dict[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    return {method: own for method, own in scores.items() if own is not None}
+
+
+def _scores(exploration: Exploration, estimator: Estimator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Of the prompt's tokens float32 (T, n) and of the response's (T, T); the exploration's own where it was made with this
+    estimator, None where a saved one lacks the latter.
 
     One forward pass at most, and none while the generation's trace is kept.
     """
     if estimator.fingerprint == exploration.estimator_fingerprint and "at2" in exploration.scores:
-        return exploration.scores["at2"]
+        return exploration.scores["at2"], exploration.own_scores.get("at2")
     kept, key = _kept(), (exploration.id, estimator.fingerprint)
     if key not in kept:
-        from at2_core.attribution import token_scores
+        from at2_core.attribution import all_token_scores
 
         with st.spinner("Scoring with the chosen estimator…"):
             generation = session.generation_of(exploration)
-            kept[key] = token_scores(session.engine().lm, generation, estimator)
+            reached, n = (
+                all_token_scores(session.model_of(exploration), generation, estimator),
+                exploration.prompt.n,
+            )
+            kept[key] = np.ascontiguousarray(reached[:, :n]), np.ascontiguousarray(reached[:, n:])
         while len(kept) > MOST_SCORES:
             kept.popitem(last=False)
     return kept[key]
 
 
 @st.cache_resource(show_spinner=False)
-def _kept() -> OrderedDict[tuple[str, str], np.ndarray]:
+def _kept() -> OrderedDict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     return OrderedDict()

@@ -28,7 +28,7 @@ def shortfall_remark(reason: str, key: str) -> None:
 
 def learn_command() -> str:
     """The shell command that learns an estimator of the server's model."""
-    return f"python -m at2_core learn --model {shlex.quote(session.MODEL)} --data examples.jsonl"
+    return f"python -m at2_core learn --model {shlex.quote(session.model())} --data examples.jsonl"
 
 
 def fitting_estimators() -> list[Entry]:

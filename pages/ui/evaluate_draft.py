@@ -5,7 +5,7 @@ from __future__ import annotations
 from at2_core.evaluation_runs import METHODS, EvaluationRequest
 from at2_core.sources import GRANULARITIES
 from pages.ui import evaluate_runs
-from pages.ui.draft import HUB, MODEL, PATH, UPLOAD, Draft
+from pages.ui.draft import HUB, PATH, RANGES, UPLOAD, Draft, fields_of_data
 from pages.ui.evaluate_methods import OFFERED
 
 _ROLES = ("query", "context", "documents", "response", "id", "origin", "answer", "truth")
@@ -15,14 +15,7 @@ FORM = Draft(
     evaluate_runs.root,
     _ROLES,
     fields={
-        MODEL: "",
-        "kind": UPLOAD,
-        "path": "",
-        "hub": "",
-        "upload": "",  # name of the file in the draft's folder
-        "columns-of": "",  # what the columns below were chosen for
-        **{f"column-{role}": "" for role in _ROLES},
-        "examples": 0,  # 0 until there is data
+        **fields_of_data(_ROLES),
         "methods": list(METHODS),
         "estimators": [],  # fingerprints; none: the model's own
         "granularity": _USUAL.granularity,
@@ -36,12 +29,10 @@ FORM = Draft(
         "name": "",
     },
     ranges={
-        "examples": (1, 10**7),
+        **RANGES,
         "ablations": (0, 1024),
-        "new-tokens": (1, 1024),
         "min-sources": (2, 10_000),
         "prompt-tokens": (0, 131_072),
-        "seed": (0, 2**31 - 1),
     },
     choices={"kind": (UPLOAD, PATH, HUB), "granularity": GRANULARITIES, "methods": OFFERED},
 )

@@ -49,7 +49,7 @@ def sort_estimators(model: str) -> Sorted:
     """All that are in the catalogue, one entry for each theta."""
     heads, own, given = _heads(model), _usual(model), ""
     entries = list_estimators()
-    if own is not None and is_loaded_here(model) and session.ESTIMATOR:
+    if own is not None and is_loaded_here(model) and session.ESTIMATOR and session.model() == session.MODEL:
         given = own.fingerprint
         if all(entry.fingerprint != given for entry in entries):
             path = Path(session.ESTIMATOR).absolute()

@@ -95,7 +95,7 @@ def _open(run: RunFolder, request: EvaluationRequest, table: pd.DataFrame, key: 
         with st.container(key="quiet-evaluate-chosen", width="content"):
             if elsewhere:
                 st.text(
-                    f"These responses are those of {request.model}; {session.MODEL} is loaded here.",
+                    f"These responses are those of {request.model}; {session.model()} is loaded here.",
                     width="content",
                 )
             else:
@@ -107,8 +107,8 @@ def _open(run: RunFolder, request: EvaluationRequest, table: pd.DataFrame, key: 
     if pressed and key is not None and not elsewhere:
         st.session_state[OPENING] = (run.name, key)
         engine.start(again=True)
-    if st.session_state.get(OPENING) != (run.name, key):
-        st.session_state.pop(OPENING, None)  # another one was chosen since
+    if st.session_state.get(OPENING) != (run.name, key) or elsewhere:
+        st.session_state.pop(OPENING, None)  # another one was chosen since, or another model loaded
         return
     if engine.status != "ready":
         waiting_for_model(engine, "The example opens when the model is there.", "evaluate-open")

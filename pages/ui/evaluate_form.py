@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from at2_core.evaluation_runs import EvaluationRequest
+from at2_core.evaluation_runs import EvaluationRequest, ask
 from at2_core.prompts import without_surrogates
 from at2_core.sources import GRANULARITIES
 from pages.ui import evaluate_runs, frame, session, train_runs
-from pages.ui.evaluate_draft import FORM, MODEL
+from pages.ui.evaluate_draft import FORM
 from pages.ui.evaluate_estimate import ablations_of, estimate, sources_of
 from pages.ui.evaluate_estimators import choose_estimators, possible, sort_estimators, to_request
 from pages.ui.evaluate_methods import ABOUT, NAMES, OF_ESTIMATOR, OFFERED, label, top_k
-from pages.ui.evaluate_start import start_evaluation, started
+from pages.ui.evaluate_runs import EVALUATIONS
+from pages.ui.form_boxes import KEPT, examples_box, model_box, number_box, start_and_estimate
+from pages.ui.run_start import show_what_came_of_it, start
 from pages.ui.train_data import choose_data
 from pages.ui.train_reading import Found
 
@@ -23,18 +27,13 @@ PURPOSE = (
     "response with what each method predicted. Begin with a file of examples."
 )
 USUAL_EXAMPLES = 100
-KEPT: dict[str, Any] = {"persist_state": "session"}
 ELSEWHERE = "Minutes are known before the start for {model} alone, which is loaded here; the evaluation says how long it takes."
-key, value = FORM.key, FORM.value
+key, value, number = FORM.key, FORM.value, partial(number_box, FORM)
 
 
 def new_evaluation(first: bool) -> None:
     """The form. first: nobody has evaluated here yet."""
-    came_of_it = started().get(st.query_params.get("draft", ""))
-    if came_of_it:  # also after a second click, which interrupts what the first one draws
-        evaluate_runs.look_at(came_of_it)
-        FORM.end()
-        st.rerun()
+    show_what_came_of_it(FORM, EVALUATIONS)
     draft = FORM.begin()
     if first:
         frame.remark(PURPOSE, "evaluate-purpose")
@@ -52,15 +51,12 @@ def new_evaluation(first: bool) -> None:
     with right, st.container(gap="small"):
         request, rows, why_not = _asked(found, len(usable), true)
         said = st.container(gap="xsmall")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            # No callback: that would be called with the settings of the run before, without the last edit.
-            start = st.button("Start", type="primary", icon=":material/play_arrow:", key="evaluate-start",
-                              disabled=bool(why_not))  # fmt: skip
-            pressed = st.button("Estimate", key="evaluate-estimate", disabled=bool(why_not),
-                                help="Tries one example with the loaded model, to say how many minutes it takes.")  # fmt: skip
-        if start and not why_not:
+        clicked, pressed = start_and_estimate(
+            FORM, bool(why_not), "Tries one example with the loaded model, to say how many minutes it takes."
+        )
+        if clicked and not why_not:
             FORM.keep()  # the address names the draft, by which the evaluation is found
-            start_evaluation(draft, request)
+            start(draft, request, str(value("name")) or Path(request.data).stem, ask, FORM, EVALUATIONS)
             st.rerun()
         complaint = st.session_state.pop("evaluate-complaint", "")
         if complaint:
@@ -75,7 +71,7 @@ def new_evaluation(first: bool) -> None:
             if evaluate_runs.is_loaded_here(request.model):
                 estimate(request, usable, found.stamp, passes, pressed=pressed)
             elif pressed:
-                frame.remark(ELSEWHERE.format(model=session.MODEL), "evaluate-estimate")
+                frame.remark(ELSEWHERE.format(model=session.model()), "evaluate-estimate")
             others = evaluate_runs.at_work()
             if others:
                 frame.remark(others, "evaluate-others")
@@ -84,18 +80,15 @@ def new_evaluation(first: bool) -> None:
 
 def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationRequest, int, str]:
     """What the boxes say; how many rows an example gives; why it cannot be started, as a sentence, or ""."""
-    model = (st.text_input(
-        "Model", key=key(MODEL), **KEPT,
-        help="A name of the catalogue, a model on the hub (owner/name), a folder, or a .gguf file.",
-    ) or "").strip()  # fmt: skip
+    model = model_box(FORM)
     boxes = st.columns(3, gap="small", vertical_alignment="bottom")
     with boxes[0]:
-        examples = _examples(found, usable)
+        examples = examples_box(FORM, found, usable, USUAL_EXAMPLES, help="The first so many.")
     with boxes[1]:
-        ablations = _number("Ablations", "ablations", help="Of each example: how often sources are removed by chance. "
-                            "0 judges by known truth alone.")  # fmt: skip
+        ablations = number("Ablations", "ablations", help="Of each example: how often sources are removed by chance. "
+                           "0 judges by known truth alone.")  # fmt: skip
     with boxes[2]:
-        new_tokens = _number("New tokens", "new-tokens", help="The model's response has at most so many.")
+        new_tokens = number("New tokens", "new-tokens", help="The model's response has at most so many.")
     granularity = st.segmented_control(
         "Sources", GRANULARITIES, key=key("granularity"), required=True, **KEPT
     )
@@ -107,12 +100,12 @@ def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationReque
     with st.expander("More", key="evaluate-more"):  # what most people leave as it is
         left, middle, right = st.columns(3, gap="small", vertical_alignment="bottom")
         with left:
-            min_sources = _number("Fewest sources", "min-sources", help="Examples with fewer are left out.")
+            min_sources = number("Fewest sources", "min-sources", help="Examples with fewer are left out.")
         with middle:
-            prompt_tokens = _number("Most prompt tokens", "prompt-tokens", help="Longer examples are left out. 0: as many as "
-                                    "the model takes.")  # fmt: skip
+            prompt_tokens = number("Most prompt tokens", "prompt-tokens", help="Longer examples are left out. 0: as many as "
+                                   "the model takes.")  # fmt: skip
         with right:
-            seed = _number("Seed", "seed", help="Of the ablations, and of methods with chance in them.")
+            seed = number("Seed", "seed", help="Of the ablations, and of methods with chance in them.")
         left, right = st.columns([1, 2], gap="small")
         with left:
             st.text_input("Top k", key=key("top-k"), max_chars=40, **KEPT,
@@ -158,30 +151,6 @@ def _asked(found: Found | None, usable: int, true: int) -> tuple[EvaluationReque
     return request, rows, why_not
 
 
-def _examples(found: Found | None, usable: int) -> int:
-    """How many; begins with what is usual whenever other data came, but not for a draft that was opened again."""
-    label = "Number of examples"
-    if found is None or not usable:
-        st.number_input(
-            label, value=None, disabled=True, key="evaluate-no-examples", placeholder="of those given"
-        )
-        return 0
-    before, now = st.session_state.get("evaluate-examples-of"), (found.source, found.stamp)
-    st.session_state["evaluate-examples-of"] = now
-    if not value("examples") or (before is not None and before != now):
-        st.session_state[key("examples")] = min(usable, USUAL_EXAMPLES)
-    elif value("examples") > usable:
-        st.session_state[key("examples")] = usable
-    return _number(label, "examples", most=usable, help="The first so many.")
-
-
-def _number(label: str, field: str, most: int | None = None, help: str | None = None) -> int:
-    """A whole number in its range; what it began with where the box was emptied."""
-    low, high = FORM.ranges[field]
-    found = st.number_input(label, low, most or high, key=key(field), step=1, help=help, **KEPT)
-    return int(found if found is not None else FORM.usual(field))
-
-
 def _methods() -> list[str]:
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.text("Methods", width="content")
@@ -222,7 +191,7 @@ def _what_will_be_run(request: EvaluationRequest, rows: int, found: Found, place
             f"up to {judging - request.ablations} without the highest-scored",
         ]
     what += [f"about {own:,.0f} for the methods themselves"] if own else []
-    name = request.model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    name = train_runs.short_model(request.model)
     said = (
         f"{name} responds to {_count(request.examples, 'example')} of {without_surrogates(found.title)}, with about "
         f"{sources:,.0f} sources each; {_count(rows, 'method')} {'is' if rows == 1 else 'are'} judged by "

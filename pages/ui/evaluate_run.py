@@ -9,23 +9,17 @@ import streamlit as st
 from at2_core.catalogue import list_estimators
 from at2_core.errors import At2Error
 from at2_core.evaluation_runs import EvaluationRequest, asked
+from at2_core.progress import ACTIVE, Progress
 from at2_core.prompts import without_surrogates
-from at2_core.runs import ACTIVE, Progress, RunFolder
+from at2_core.runs import RunFolder
 from pages.ui import evaluate_runs, frame, train_process, train_runs
 from pages.ui.evaluate_estimators import distinct
 from pages.ui.evaluate_examples import examples_table
 from pages.ui.evaluate_export import export
 from pages.ui.evaluate_figures import skipped_of, unhurried
 from pages.ui.evaluate_report import figures
-
-RESUMABLE = ("new", "paused", "interrupted", "failed")
-SENTENCES = {
-    "new": "It has not begun.",
-    "starting": "Starting: reading the examples and loading the model, which is downloaded first if it is new…",
-    "paused": "Paused. All that was measured is kept, and Resume goes on from here.",
-    "interrupted": "Its process ended without a word, as after a crash or a power cut. Nothing that was measured is lost, and "
-    "Resume goes on from here.",
-}
+from pages.ui.evaluate_runs import EVALUATIONS
+from pages.ui.run_folder_parts import complaint, delete_button, in_words, output, resume_button
 
 
 def show(run: RunFolder) -> None:
@@ -40,7 +34,7 @@ def show(run: RunFolder) -> None:
             with st.container(horizontal=True, width="content"):
                 export(run)
                 if not working:
-                    _delete(run)
+                    delete_button(run, EVALUATIONS)
         try:
             request = asked(run)
         except At2Error as error:
@@ -49,11 +43,9 @@ def show(run: RunFolder) -> None:
             with st.container(key="quiet-evaluate-asked"):
                 st.text(asked_in_words(request))
         st.fragment(_follow, run_every=1.0 if working else None)(run, working)
-    complaint = st.session_state.pop("evaluate-run-complaint", "")
-    if complaint:
-        frame.complain(complaint, "evaluate-run")
+    complaint(EVALUATIONS)
     if not working:
-        _output(run, progress)
+        output(run, progress)
     st.fragment(figures, run_every=2.0 if working else None)(run, working)
     if request is not None:
         st.fragment(examples_table, run_every=4.0 if working else None)(run, request, working)
@@ -63,7 +55,7 @@ def asked_in_words(request: EvaluationRequest) -> str:
     """What is judged, in one line."""
     ablations = f"{request.ablations} ablations of each" if request.ablations else "known truth alone"
     parts = [
-        request.model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],
+        train_runs.short_model(request.model),
         without_surrogates(Path(request.data).name),
         f"at most {request.examples:,} examples",
         f"{request.granularity}s as sources",
@@ -121,11 +113,9 @@ def _follow(run: RunFolder, was_working: bool) -> None:
 
 
 def _sentence(progress: Progress) -> str:
-    amount = train_runs.amount(progress)
     if progress.state != "running":
-        said = SENTENCES.get(progress.state, "")
-        return f"{said} ({amount})" if amount else said
-    return f"Evaluating: {amount}"
+        return in_words(progress, EVALUATIONS)
+    return f"Evaluating: {train_runs.amount(progress)}"
 
 
 def _facts(progress: Progress) -> str:
@@ -151,39 +141,4 @@ def _buttons(run: RunFolder, progress: Progress, stopping: bool) -> None:
     if progress.state in ACTIVE:
         st.button("Pause", icon=":material/pause:", disabled=stopping, on_click=train_process.pause, args=(run,),
                   key="evaluate-pause", help="All that was measured is kept.")  # fmt: skip
-    elif progress.state in RESUMABLE:
-        label = {"failed": "Try again", "new": "Start"}.get(progress.state, "Resume")
-        if st.button(label, icon=":material/play_arrow:", type="primary", key="evaluate-resume", on_click=_resume,
-                     args=(run,)):  # fmt: skip
-            st.rerun()
-
-
-def _resume(run: RunFolder) -> None:
-    try:
-        if not train_process.start(run, "evaluate"):
-            st.session_state["evaluate-run-complaint"] = "A process works in this evaluation already."
-    except At2Error as error:
-        st.session_state["evaluate-run-complaint"] = str(error)
-
-
-def _output(run: RunFolder, progress: Progress) -> None:
-    said = train_process.last_lines(run)
-    if progress.state == "failed" and said:
-        open_ = progress.message == train_process.DIED
-        with st.expander("The last lines of its output", expanded=open_), st.container(key="train-output"):
-            st.text(said)
-
-
-def _delete(run: RunFolder) -> None:
-    with st.popover("Delete", icon=":material/delete:", type="tertiary", key="evaluate-delete"):
-        st.text(f"This removes {run.folder} with all that was measured. It cannot be undone.")
-        st.button("Delete for good", key="evaluate-delete-for-good", on_click=_removed, args=(run,))
-
-
-def _removed(run: RunFolder) -> None:
-    try:
-        evaluate_runs.delete(run)
-    except At2Error as error:
-        st.session_state["evaluate-run-complaint"] = str(error)
-    else:
-        evaluate_runs.look_at(None)
+    resume_button(run, progress, EVALUATIONS)

@@ -6,21 +6,17 @@ import os
 from functools import partial
 
 from at2_core.evaluation_runs import evaluations_home
-from at2_core.runs import ACTIVE, RunFolder
+from at2_core.progress import ACTIVE
+from at2_core.runs import RunFolder
 from pages.ui import session, train_process, train_runs
 from pages.ui.train_runs import Shelf
 
 EVALUATIONS = Shelf(
-    "evaluation", "AT2_EVALUATIONS", evaluations_home, ("evaluation.json",), "evaluation", "New evaluation",
-    "No evaluations yet.",
+    "evaluate", "evaluate", "evaluation", "AT2_EVALUATIONS", evaluations_home, ("evaluation.json",), "evaluation",
+    "New evaluation", "No evaluations yet.", "measured",
 )  # fmt: skip
 root = partial(train_runs.root, EVALUATIONS)
 evaluations = partial(train_runs.runs, EVALUATIONS)
-named = partial(train_runs.named, shelf=EVALUATIONS)
-asked = partial(train_runs.asked, EVALUATIONS)
-look_at = partial(train_runs.look_at, shelf=EVALUATIONS)
-delete = partial(train_runs.delete, shelf=EVALUATIONS)
-evaluation_list = partial(train_runs.run_list, shelf=EVALUATIONS)
 
 
 def located(model: str) -> str:
@@ -31,7 +27,7 @@ def located(model: str) -> str:
 
 def is_loaded_here(model: str) -> bool:
     """Whether it is the server's own, however it was written."""
-    return located(model) == located(session.MODEL)
+    return located(model) == located(session.model())
 
 
 def at_work(beside: RunFolder | None = None) -> str:

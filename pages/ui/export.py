@@ -14,20 +14,30 @@ from at2_core.exploration import Exploration
 from at2_core.sources import Source
 from pages.ui.token_heatmap import ViewState
 
-COLUMNS = ("rank", "score", "share", "document", "title", "start", "end", "text")
+COLUMNS = ("rank", "score", "share", "role", "document", "title", "start", "end", "text")
 LEARNED = ("at2", "former")  # methods whose scores come from an estimator
 Head = tuple[int, int]  # layer, head
 
 
-def target_scores(exploration: Exploration, scores: np.ndarray, view: ViewState) -> np.ndarray:
-    """float64 (S,): score of each source of the view's granularity for the pinned target, or for the whole response."""
-    first, last = view.pin or (0, len(exploration.response_ids) - 1)
-    rows = scores[first : last + 1].astype(np.float64)
-    sources = exploration.sources[view.granularity]
+def target_scores(
+    exploration: Exploration, scores: np.ndarray, view: ViewState, own: np.ndarray | None = None
+) -> np.ndarray:
+    """float64 (S,): score of each source of the view's granularity and scope for the pinned target, or for the whole response
+    (or its answer). own (T, T): scores of the response's tokens; of them those before the target count."""
+    first, last = view.pin or exploration.target
+    rows = _with_own(exploration, scores, own)[first : last + 1].astype(np.float64)
+    sources = exploration.sources_in(view.granularity, view.scope)
     if not rows.size:
         return np.zeros(len(sources))
     mean = rows.mean(axis=0)
+    mean[exploration.prompt.n + first :] = 0
     return np.array([mean[s.token_start : s.token_end].sum() for s in sources])
+
+
+def _with_own(exploration: Exploration, scores: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+    """(T, n + T); zeros where nobody knows the response's own scores."""
+    count = len(exploration.response_ids)
+    return np.hstack([scores, np.zeros((count, count), np.float32) if own is None else own])
 
 
 def shares(values: np.ndarray) -> np.ndarray:
@@ -40,7 +50,7 @@ def origin(exploration: Exploration, view: ViewState, method: str, head: Head | 
     """What the scores are of; None where it does not apply. Response tokens are counted from 0, both inclusive."""
     layer, number = head or (None, None)
     learned = method in LEARNED
-    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    first, last = view.pin or exploration.target
     return {
         "method": method,
         "layer": layer,
@@ -48,6 +58,7 @@ def origin(exploration: Exploration, view: ViewState, method: str, head: Head | 
         "estimator": exploration.estimator if learned else None,
         "estimator_fingerprint": exploration.estimator_fingerprint if learned else None,
         "granularity": view.granularity,
+        "scope": view.scope,
         "first_token": first,
         "last_token": last,
     }
@@ -59,31 +70,39 @@ def ranked_table(
     view: ViewState,
     method: str = "at2",
     head: Head | None = None,
+    own: np.ndarray | None = None,
 ) -> str:
-    """CSV: the sources of the view's granularity, strongest first, each row with what the scores are of.
+    """CSV: the sources of the view's granularity and scope, strongest first, each row with what the scores are of.
 
-    Positions are characters of the prompt.
+    Positions are characters of the prompt; a source in the response counts on from there.
     """
-    values = target_scores(exploration, scores, view)
+    values = target_scores(exploration, scores, view, own)
     about = origin(exploration, view, method, head)
     same = [_cell(value) if isinstance(value, str) else value for value in about.values()]
     out = io.StringIO()
     table = csv.writer(out)
     table.writerow([*COLUMNS, *about])
     for rank, index in enumerate(np.argsort(-values, kind="stable"), start=1):
-        source = exploration.sources[view.granularity][index]
-        numbers = (rank, repr(float(values[index])), repr(float(shares(values)[index])), source.document + 1)
+        source = exploration.sources_in(view.granularity, view.scope)[index]
+        numbers = (rank, repr(float(values[index])), repr(float(shares(values)[index])), source.role)
+        numbers = (*numbers, _document(source))
         place = (_cell(_title(exploration, source)), source.start, source.end, _cell(source.text))
         table.writerow([*numbers, *place, *same])
     return "\ufeff" + out.getvalue()  # the mark tells spreadsheets that it is UTF-8
 
 
 def everything(
-    exploration: Exploration, scores: np.ndarray, view: ViewState, method: str, head: Head | None = None
+    exploration: Exploration,
+    scores: np.ndarray,
+    view: ViewState,
+    method: str,
+    head: Head | None = None,
+    own: np.ndarray | None = None,
 ) -> str:
     """JSON: texts, tokens, sources, and the scores of every source for every response token, (response, sources)."""
-    sources = exploration.sources[view.granularity]
-    per_source = [scores[:, s.token_start : s.token_end].sum(axis=1, dtype=np.float64) for s in sources]
+    sources = exploration.sources_in(view.granularity, view.scope)
+    whole = _with_own(exploration, scores, own)
+    per_source = [whole[:, s.token_start : s.token_end].sum(axis=1, dtype=np.float64) for s in sources]
     of = origin(exploration, view, method, head)
     about: dict[str, Any] = {
         "model": exploration.model,
@@ -92,13 +111,14 @@ def everything(
         "head": of["head"],
         "estimator": {"name": of["estimator"], "fingerprint": of["estimator_fingerprint"]},
         "granularity": view.granularity,
+        "scope": view.scope,
         "target": {"first_token": of["first_token"], "last_token": of["last_token"]},
         "prompt": exploration.prompt.text,
         "response": exploration.text,
         "response_tokens": [{"start": a, "end": b} for a, b in exploration.response_offsets],
         "log_probabilities": np.asarray(exploration.logprobs, float).tolist(),
         "sources": [_source(exploration, s) for s in sources],
-        "target_scores": target_scores(exploration, scores, view).tolist(),
+        "target_scores": target_scores(exploration, scores, view, own).tolist(),
         "scores": np.stack(per_source, axis=1).tolist() if per_source else [],
     }
     return json.dumps(about, ensure_ascii=False, indent=1)
@@ -106,7 +126,9 @@ def everything(
 
 def _source(exploration: Exploration, source: Source) -> dict[str, Any]:
     return {
-        "document": source.document + 1,
+        "role": source.role,
+        "turn": source.turn,
+        "document": _document(source),
         "title": _title(exploration, source),
         "start": source.start,
         "end": source.end,
@@ -114,8 +136,13 @@ def _source(exploration: Exploration, source: Source) -> dict[str, Any]:
     }
 
 
+def _document(source: Source) -> int | None:
+    """Its document's number, counted from 1; None of what is in none."""
+    return source.document + 1 if source.role in ("context", "title") else None
+
+
 def _title(exploration: Exploration, source: Source) -> str:
-    documents: Sequence[Any] = exploration.task.documents
+    documents: Sequence[Any] = exploration.task.documents if _document(source) else ()
     return documents[source.document].title if source.document < len(documents) else ""
 
 

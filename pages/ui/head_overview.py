@@ -7,8 +7,9 @@ import streamlit as st
 from at2_core import exploration as explorations
 from at2_core.card import plain
 from at2_core.errors import At2Error
-from pages.ui import frame, session
+from pages.ui import frame, model_switch, session
 from pages.ui import head_reading as reading
+from pages.ui.example_picker import OWN
 from pages.ui.head_address import SOURCES, Address
 from pages.ui.head_grid import grid_height, head_grid, legend, number
 from pages.ui.head_page import Page, busy, quiet, waiting
@@ -18,7 +19,6 @@ from pages.ui.head_uncertainty import cell_labels, legend_of_deviation, unsure
 
 GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
 SELECT = 215  # px: five controls in one row of 1280
-OWN = "your own text"
 WHOLE, ALL = "whole", "all"  # a choice that is None has no label of its own in a select box
 
 
@@ -108,6 +108,10 @@ def grid_and_ranking(page: Page) -> None:
     if contribution and page.engine.status != "ready":
         waiting(page.engine, "contribution")
         return
+    if contribution and model_switch.offer(
+        page.exploration, "contribution", "Contributions ask the model that made it."
+    ):
+        return
     if contribution and busy(page, "contribution"):
         return
     estimator, spread = page.estimator, None if contribution else page.estimator.deviation
@@ -118,7 +122,7 @@ def grid_and_ranking(page: Page) -> None:
         try:
             with st.spinner("Reading the example with the model…"):
                 ranked = reading.contribution(
-                    page.exploration, page.engine.lm, theta, state.pin, state.source
+                    page.exploration, session.model_of(page.exploration), theta, state.pin, state.source
                 )
         except At2Error as error:  # another model made the example
             frame.complain(str(error), "heads-contribution")

@@ -42,9 +42,10 @@ def estimator_for(exploration: Exploration, engine: Engine, choice: Choice) -> t
     if lm is not None:
         return uniform(lm.num_layers, lm.num_heads, model=lm.name), engine.shortfall
     try:
-        return load_estimator(session.ESTIMATOR or exploration.model), ""
+        return load_estimator(session.estimator_of(exploration.model)), ""
     except At2Error as error:
-        return None, str(error) if session.ESTIMATOR else session.no_estimator(exploration.model)
+        given = session.estimator_of(exploration.model) != exploration.model
+        return None, str(error) if given else session.no_estimator(exploration.model)
 
 
 def waiting(engine: Engine, what: str) -> None:

@@ -5,10 +5,8 @@ The weights travel once per choice of heads, as float32; crosshair, zoom and sca
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,13 @@ import streamlit as st
 
 from at2_core.exploration import Exploration
 from at2_core.prompts import Part
+from pages.ui.component import asset, floats, script
 from pages.ui.head_state import span_or_none
 
-ASSETS = Path(__file__).parents[2] / "assets"
-# A component's script cannot import a file beside it, so its parts are joined here.
 _mount = st.components.v2.component(
     "at2_head_matrix",
-    css=(ASSETS / "head_matrix.css").read_text("utf-8"),
-    js="\n".join(
-        (ASSETS / f"{part}.js").read_text("utf-8")
-        for part in ("head_matrix", "head_matrix_panel", "head_matrix_paint")
-    ),
+    css=asset("head_matrix.css"),
+    js=script("head_matrix", "head_matrix_panel", "head_matrix_paint"),
 )
 
 
@@ -111,10 +105,9 @@ def part_names(exploration: Exploration, part: Part) -> list[str]:
 
 
 def _payload(pattern: Pattern) -> dict[str, str]:
-    raw = np.ascontiguousarray(pattern.weights, "<f4").tobytes()
     return {
         "id": pattern.id,
         "title": pattern.title,
         "note": pattern.note,
-        "weights": base64.b64encode(raw).decode(),
+        "weights": floats(pattern.weights),
     }

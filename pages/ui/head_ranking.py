@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
+from pages.ui.component import asset
 from pages.ui.head_state import Head, head_or_none
 
-ASSETS = Path(__file__).parents[2] / "assets"
 _mount = st.components.v2.component(
     "at2_head_ranking",
-    css=(ASSETS / "head_ranking.css").read_text("utf-8"),
-    js=(ASSETS / "head_ranking.js").read_text("utf-8"),
+    css=asset("head_ranking.css"),
+    js=asset("head_ranking.js"),
 )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from at2_core.errors import At2Error
-from pages.ui import frame, session
+from pages.ui import frame, model_switch, session
 from pages.ui import head_reading as reading
 from pages.ui.head_address import SOURCES
 from pages.ui.head_grid import number
@@ -69,21 +69,24 @@ def patterns(page: Page) -> None:
             waiting(page.engine, "attention")
         return
     with said:
+        if model_switch.offer(
+            page.exploration, "heads", "Its attention is read with the model that made it."
+        ):
+            return
         if busy(page, "attention"):
             return
     try:
         with said, st.spinner("Reading the example with the model…"):
             session.generation_of(page.exploration)
             found = [(head, attention(page, head)) for head in page.state.picks]
+        if page.state.mute:
+            with said:
+                muted_line(page)
+        with shown:
+            draw_patterns(page, found)
     except At2Error as error:
         with said:
             frame.complain(str(error), "heads-attention")
-        return
-    if page.state.mute:
-        with said:
-            muted_line(page)
-    with shown:
-        draw_patterns(page, found)
 
 
 def draw_patterns(page: Page, found: list[tuple[Head, np.ndarray]]) -> None:
@@ -166,7 +169,7 @@ def overlay(page: Page, scores: np.ndarray, measure: str, key: str) -> None:
 
 
 def attention(page: Page, head: Head) -> np.ndarray:
-    return reading.attention(page.exploration.id, head, page.exploration, page.engine.lm)
+    return reading.attention(page.exploration.id, head, page.exploration, session.model_of(page.exploration))
 
 
 def scores_without(page: Page, muted: tuple[Head, ...]) -> np.ndarray:
@@ -175,7 +178,7 @@ def scores_without(page: Page, muted: tuple[Head, ...]) -> np.ndarray:
         page.estimator.fingerprint,
         muted,
         page.exploration,
-        page.engine.lm,
+        session.model_of(page.exploration),
         page.estimator,
     )
 

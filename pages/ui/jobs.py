@@ -5,7 +5,6 @@ The address holds the run's id, so that a reload, another page or a second tab f
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from at2_core.errors import At2Error, Cancelled
 from at2_core.exploration import Exploration
 from at2_core.prompts import ContextTask
+from pages.ui.job_end import ending
+from pages.ui.model_memory import note_pace, weigh
 
 if TYPE_CHECKING:
     from pages.ui.session import Engine
 
-log = logging.getLogger(__name__)
 MOST_RUNS = 64
 MOST_BYTES = 1 << 29  # of scores in finished runs; a long prompt's are 32 MB
 ACTIVE = ("waiting", "running")
@@ -30,7 +30,7 @@ ACTIVE = ("waiting", "running")
 class Settings:
     """How the response comes about. response: a given one, to be attributed as it is. response_ids: one that the model has
     given before, to the same question with these settings, and which is only read again. origin: where the task comes from,
-    as a sentence; "" for a person's own."""
+    as a sentence; "" for a person's own. follows: the turn of the conversation before this one, as `session.asked` names it."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -38,6 +38,7 @@ class Settings:
     response: str | None = None
     response_ids: tuple[int, ...] = ()
     origin: str = ""
+    follows: tuple[str, str] | None = None
 
 
 @dataclass
@@ -51,7 +52,11 @@ class Run:
     text: str = ""  # of the response so far
     tokens: int = 0
     generated: bool = False
+    loaded_by: str = ""  # the server's model when this was asked, by what it is loaded by
+    prompt_tokens: int = 0  # about
     read: float = 0.0  # share of a long prompt that the model has read
+    reading_since: float | None = None
+    reading_takes: float | None = None  # seconds, at the pace of former runs
     error: str = ""
     exploration: Exploration | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -68,6 +73,15 @@ class Run:
 
     def tell_prompt(self, done: int, total: int) -> None:
         self.read = done / total
+
+    def reading_left(self) -> float | None:
+        """Seconds until the prompt is read, about: at the pace of former runs, else at its own; None while there is none."""
+        if self.reading_since is None or self.generating_since is not None:
+            return None
+        gone = time.monotonic() - self.reading_since
+        if self.reading_takes:
+            return max(0.0, self.reading_takes - gone)
+        return gone / self.read * (1 - self.read) if self.read else None
 
     def seconds_left(self) -> float | None:
         """At most this long, at the pace so far; None while there is no pace."""
@@ -89,7 +103,7 @@ class Runs:
 
     def start(self, engine: Engine, task: ContextTask, settings: Settings) -> Run:
         """A run in a thread of its own. It waits for the model, then for whoever asked for it before."""
-        run = Run(secrets.token_hex(6), task, settings)
+        run = Run(secrets.token_hex(6), task, settings, loaded_by=engine.name)
         with self._guard:
             self._runs[run.id] = run
             self._make_room()
@@ -112,26 +126,17 @@ def _bytes(run: Run) -> int:
 
 def _work(run: Run, engine: Engine) -> None:
     """Generate and attribute. Whatever happens, the model is let go and the run says what became of it."""
-    try:
-        lm = engine.wait(run.cancel)
-        with engine.hold(run.cancel, ticket=run):
-            run.state = "running"
-            _generate(run, engine, lm)
-    except Cancelled:
-        run.state = "stopped"
-    except At2Error as error:
-        run.error, run.state = str(error), "failed"
-    except Exception as error:
-        log.exception("run %s failed", run.id)
-        run.error = f"Something went wrong inside ({type(error).__name__}); the terminal has the details."
-        run.state = "failed"
+    with ending(run, f"run {run.id}"), engine.use(run.cancel, ticket=run) as lm:
+        run.state = "running"
+        weigh(run, engine, lm)
+        _generate(run, engine, lm)
 
 
 def _generate(run: Run, engine: Engine, lm: Any) -> None:
     from at2_core.exploration import explore
-    from at2_core.generation import generate, generation_from_ids, replay
+    from at2_core.generation import KeptPrefix, generate, generation_from_ids, replay
 
-    task, settings = run.task, run.settings
+    task, settings, run.reading_since = run.task, run.settings, time.monotonic()
     if settings.response is not None:
         generation = replay(lm, task, settings.response)
     elif settings.response_ids:
@@ -140,6 +145,7 @@ def _generate(run: Run, engine: Engine, lm: Any) -> None:
             lm, task, settings.response_ids, stop_reason="end" if ended else "length"
         )
     else:
+        engine.prefix = engine.prefix or KeptPrefix()
         generation = generate(
             lm,
             task,
@@ -149,8 +155,10 @@ def _generate(run: Run, engine: Engine, lm: Any) -> None:
             on_token=run.tell,
             on_prompt=run.tell_prompt,
             cancel=run.cancel,
+            prefix=engine.prefix,
         )
     run.generated = True
+    note_pace(run, engine, lm, generation)
     if not generation.response_ids:
         if run.cancel.is_set():
             raise Cancelled("Stopped before the first token.")

@@ -1,47 +1,41 @@
-"""The panel for a person's own text: documents, query, earlier turns, how the response comes about.
+"""The panel for a person's own text: documents, query, earlier turns, or a whole prompt; how the response comes about.
 
 What is typed stays: in the session across pages and errors, and in the run behind the address across a reload.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from at2_core.prompts import ContextTask, Document, Turn
-from pages.ui import frame
+from pages.ui import document_upload, frame, own_memory
 from pages.ui.jobs import Run, Settings
+from pages.ui.mark_sources import mark_sources
+from pages.ui.own_memory import GENERATE, GIVEN, LENGTHS, ONE, SEVERAL, WHOLE
 
 MOST_DOCUMENTS, MOST_TURNS, MOST_CHARACTERS = 20, 4, 2_000_000
-ONE, SEVERAL = "One text", "Several documents"
-GENERATE, GIVEN = "Let the model answer", "Use my own response"
 KEPT: dict[str, Any] = {"persist_state": "session"}
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file as a document, or why it is none."""
-
-    title: str
-    text: str = ""
-    complaint: str = ""
 
 
 def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
     """Draw the panel; return what to do when its button was pressed and nothing is missing."""
-    _begin(run)
+    own_memory.begin(run)
+    document_upload.take_in(_take_documents)
     left, right = st.columns([1.35, 1], gap="medium")
     with left:
-        context = _context()
+        given = _context()
+    whole = "prompt" in given
     with right:
-        query = st.text_area(
-            "Query", key="own-query", height=80, placeholder="What do you want to know?", **KEPT
-        )
+        if not whole:
+            given["query"] = st.text_area(
+                "Query", key="own-query", height=80, placeholder="What do you want to know?", **KEPT
+            )
         way = st.segmented_control("Response", [GENERATE, GIVEN], key="own-way", required=True, **KEPT)
         settings = _settings() if way == GENERATE else _given()
-        system, history = _conversation()
+        given |= _control_tokens() if whole else _conversation()
         busy = run is not None and run.active
         said = st.container()  # in sight of whoever presses the button
         pressed = st.button(
@@ -49,8 +43,8 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
         )
     if not pressed:
         return None
-    task = ContextTask(query=query, history=history, system=system or None, **context)
-    missing = _missing(task, settings)
+    task = ContextTask(**given)
+    missing = _missing(task, settings, whole)
     if missing:
         with said:
             frame.complain(missing, "own")
@@ -58,17 +52,20 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
     return task, settings
 
 
-def _missing(task: ContextTask, settings: Settings) -> str:
+def _missing(task: ContextTask, settings: Settings, whole: bool) -> str:
     """What a person has to add before anything can be asked, in one sentence."""
-    if not (task.context.strip() or any(d.text.strip() for d in task.documents)):
+    if whole and not task.prompt.strip():
+        return "The prompt is empty; paste the text that the model should go on from."
+    if not whole and not (task.context.strip() or any(d.text.strip() for d in task.documents)):
         return "The context is empty; give the text that the response should come from."
-    if not task.query.strip():
+    if not whole and not task.query.strip():
         return "The query is empty; ask something about the context."
     if settings.response is not None and not settings.response.strip():
         return "The response is empty; paste the text that should be attributed."
-    size = len(task.context) + sum(len(d.text) for d in task.documents)
+    size = len(task.prompt) + len(task.context) + sum(len(d.text) for d in task.documents)
     if size > MOST_CHARACTERS:
-        return f"The context has {size:,} characters; {MOST_CHARACTERS:,} is the most this page takes."
+        what = "prompt" if whole else "context"
+        return f"The {what} has {size:,} characters; {MOST_CHARACTERS:,} is the most this page takes."
     return ""
 
 
@@ -76,18 +73,17 @@ def _missing(task: ContextTask, settings: Settings) -> str:
 
 
 def _context() -> dict[str, Any]:
-    """`context` or `documents` of the task."""
+    """`context` or `documents` of the task, or its `prompt` with what is marked in it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.segmented_control("Context", [ONE, SEVERAL], key="own-kind", required=True, **KEPT)
-    complaints = st.session_state.pop("own-complaints", [])
-    for i, complaint in enumerate(complaints):
-        frame.complain(complaint, f"upload-{i}")
+        kind = st.segmented_control("Context", [ONE, SEVERAL, WHOLE], key="own-kind", required=True, **KEPT)
+    if kind == WHOLE:
+        return _whole_prompt()
     if kind == ONE:
         text = st.text_area(
             "Context", key="own-context", height=218, label_visibility="collapsed",
             placeholder="Paste the text that the response should come from.", **KEPT,
         )  # fmt: skip
-        _uploader()
+        document_upload.uploader()
         return {"context": text or ""}
     documents = []
     for place, number in enumerate(st.session_state["own-documents"]):
@@ -108,21 +104,32 @@ def _context() -> dict[str, Any]:
         documents.append(Document(title or "", text or ""))
     full = len(documents) >= MOST_DOCUMENTS
     st.button("Add a document", icon=":material/add:", on_click=_add, disabled=full, key="own-add")
-    _uploader()
+    document_upload.uploader()
     return {"documents": tuple(d for d in documents if d.text.strip())}
 
 
-def _uploader() -> None:
-    key = f"own-upload-{st.session_state['own-uploads']}"
-    st.file_uploader(
-        "Add .txt or .md files as documents", type=["txt", "md"], accept_multiple_files=True, key=key, max_upload_size=5,
-        on_change=_take_uploads, args=(key,),
+def _whole_prompt() -> dict[str, Any]:
+    text = st.text_area(
+        "Whole prompt", key="own-prompt", height=150, label_visibility="collapsed",
+        placeholder="Paste a prompt as the model should read it; no chat template is put around it. "
+        "Below, you can then mark the parts of it that are sources.", **KEPT,
     )  # fmt: skip
+    marked = mark_sources(text, "own-marks") if (text or "").strip() else ()
+    return {"prompt": text or "", "marked": marked}
+
+
+def _control_tokens() -> dict[str, Any]:
+    read = st.toggle(
+        "Read control tokens", key="own-controls", **KEPT,
+        help="Text that spells a control token of the model, such as the beginning of a turn, is read as that token. Inside "
+        "what you mark it never is.",
+    )  # fmt: skip
+    return {"control_tokens": bool(read)}
 
 
 def _settings() -> Settings:
     with st.container(horizontal=True, gap="medium"):
-        length = st.slider("Tokens, at most", 16, 512, step=16, key="own-length", **KEPT)
+        length = st.slider("Tokens, at most", *LENGTHS, step=16, key="own-length", **KEPT)
         temperature = st.slider(
             "Temperature", 0.0, 1.5, step=0.1, key="own-temperature", **KEPT,
             help="0 always takes the likeliest token; more makes the response vary with the seed.",
@@ -139,10 +146,18 @@ def _given() -> Settings:
     return Settings(response=text or "")
 
 
-def _conversation() -> tuple[str, tuple[Turn, ...]]:
+def _conversation() -> dict[str, Any]:
+    """`system`, `history` and `context_first` of the task."""
     with st.expander("System message and earlier turns"):
         system = st.text_area("System message", key="own-system", height=68, **KEPT)
-        turns = []
+        turns: list[Turn] = []
+        first = False
+        if st.session_state["own-turns"]:
+            first = st.toggle(
+                "The context stands before the first turn", key="own-first", **KEPT,
+                help="As in a conversation that began with it. Otherwise the context stands with the query, behind the earlier "
+                "turns.",
+            )  # fmt: skip
         for number in range(st.session_state["own-turns"]):
             for role, said in (("user", "You said"), ("assistant", "The model answered")):
                 text = st.text_area(
@@ -154,50 +169,10 @@ def _conversation() -> tuple[str, tuple[Turn, ...]]:
             "Add an earlier turn", icon=":material/add:", key="own-add-turn", on_click=_add_turn,
             disabled=st.session_state["own-turns"] >= MOST_TURNS,
         )  # fmt: skip
-    return system or "", tuple(turns)
+    return {"system": system or None, "history": tuple(turns), "context_first": bool(first and turns)}
 
 
-# ---------------------------------------------------------------------------------------------- what it remembers
-
-
-def _begin(run: Run | None) -> None:
-    """Fill in what the session does not know yet: from the run behind the address, or empty."""
-    state = st.session_state
-    usual = {
-        "own-kind": ONE, "own-way": GENERATE, "own-length": 128, "own-temperature": 0.0, "own-seed": 0,
-        "own-documents": [0, 1], "own-next": 2, "own-uploads": 0, "own-turns": 0,
-    }  # fmt: skip
-    if run is not None and "own-filled" not in state and not state.get("own-query"):
-        usual |= _as_typed(run.task, run.settings)
-    state["own-filled"] = True
-    for key, value in usual.items():
-        if key not in state:
-            state[key] = value
-
-
-def _as_typed(task: ContextTask, settings: Settings) -> dict[str, Any]:
-    """The widgets' values that lead to this task."""
-    typed: dict[str, Any] = {
-        "own-query": task.query,
-        "own-system": task.system or "",
-        "own-context": task.context,
-    }
-    if task.documents:
-        typed |= {"own-kind": SEVERAL, "own-documents": list(range(len(task.documents)))}
-        typed["own-next"] = len(task.documents)
-        for number, document in enumerate(task.documents):
-            typed |= {f"own-title-{number}": document.title, f"own-text-{number}": document.text}
-    row, filled = -1, True  # a row holds what was said and what was answered; either may be missing
-    for turn in task.history:
-        row, filled = (
-            (row, True) if turn.role == "assistant" and not filled else (row + 1, turn.role == "assistant")
-        )
-        typed[f"own-{turn.role}-{row}"] = turn.content
-    typed["own-turns"] = row + 1
-    if settings.response is not None:
-        return typed | {"own-way": GIVEN, "own-given": settings.response}
-    about = {"length": settings.max_new_tokens, "temperature": settings.temperature, "seed": settings.seed}
-    return typed | {f"own-{name}": value for name, value in about.items()}
+# ------------------------------------------------------------------------------------------- what its buttons do
 
 
 def _add(title: str = "", text: str = "") -> None:
@@ -216,47 +191,24 @@ def _add_turn() -> None:
     st.session_state["own-turns"] += 1
 
 
-def _take_uploads(key: str) -> None:
-    """Uploaded files become documents; the uploader empties itself, so that no file is taken twice."""
+def _take_documents(documents: Sequence[Document]) -> list[str]:
+    """Put them behind what is there, in place of boxes that are empty; a sentence for each that had no room."""
     state = st.session_state
-    uploads = [read_upload(file.name, file.getvalue()) for file in state[key] or []]
-    good = [upload for upload in uploads if not upload.complaint]
-    complaints = [upload.complaint for upload in uploads if upload.complaint]
-    if good and state["own-kind"] == ONE:
+    if state["own-kind"] == ONE:
         state["own-kind"] = SEVERAL
         if (state.get("own-context") or "").strip():
             _add("", state["own-context"])
             state["own-context"] = ""  # it has become a document, and would become another one the next time
     blank = [n for n in state["own-documents"] if not (_typed(f"own-text-{n}") or _typed(f"own-title-{n}"))]
-    state["own-documents"] = [n for n in state["own-documents"] if n not in blank or not good]
-    for upload in good:
+    state["own-documents"] = [n for n in state["own-documents"] if n not in blank]
+    complaints = []
+    for document in documents:
         if len(state["own-documents"]) < MOST_DOCUMENTS:
-            _add(upload.title, upload.text)
+            _add(document.title, document.text)
         else:
-            complaints.append(f"{upload.title} was left out: {MOST_DOCUMENTS} documents are the most.")
-    state["own-complaints"] = complaints
-    state["own-uploads"] += 1
+            complaints.append(f"{document.title} was left out: {MOST_DOCUMENTS} documents are the most.")
+    return complaints
 
 
 def _typed(key: str) -> str:
     return (st.session_state.get(key) or "").strip()
-
-
-def read_upload(name: str, content: bytes) -> Upload:
-    """The document in a file: UTF-8 text, named after the file."""
-    title = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    if not name.lower().endswith((".txt", ".md")):
-        return Upload(title, complaint=f"{name} is no .txt or .md file; save the text as one of these.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return Upload(title, complaint=f"{name} is not UTF-8 text; save it as UTF-8 and upload it again.")
-    if "\x00" in text:
-        return Upload(title, complaint=f"{name} holds binary data, not text.")
-    if not text.strip():
-        return Upload(title, complaint=f"{name} is empty.")
-    if len(text) > MOST_CHARACTERS:
-        return Upload(
-            title, complaint=f"{name} has {len(text):,} characters; {MOST_CHARACTERS:,} is the most."
-        )
-    return Upload(title, text.replace("\r\n", "\n"))

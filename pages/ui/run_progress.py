@@ -7,6 +7,8 @@ import streamlit as st
 from pages.ui import session
 from pages.ui.jobs import Run
 
+LONG = 1000  # tokens of a prompt whose number is told
+
 
 def run_progress(run: Run) -> None:
     """Follows the run until it has ended; then the page runs again and shows what came of it."""
@@ -33,19 +35,26 @@ def _follow(run: Run) -> None:
 def status_line(run: Run) -> str:
     """What the run is doing, in words."""
     engine = session.engine()
-    if engine.lm is None:
+    if engine.lm is None and engine.switching is None:
         return f"{engine.message or 'The model is loading'}… your generation begins right after."
     if run.state == "waiting":
-        return session.in_queue(engine.ahead_of(run))
+        return session.in_line(engine, run)
     if run.settings.response is not None:
-        return "Reading the response…"
+        return "Reading the response…" + _left(run)
     if not run.tokens:
-        return "Reading the prompt…" + (f" {run.read:.0%}" if run.read else "")
+        of = f" of {run.prompt_tokens:,} tokens" if run.prompt_tokens >= LONG else ""
+        return f"Reading the prompt{of}…" + (f" {run.read:.0%}" if run.read else "") + _left(run)
     if run.generated or run.tokens >= run.settings.max_new_tokens:
         return "Attributing…"
     left = run.seconds_left()
     pace = f", at most {_duration(left)} left" if left is not None else ""
     return f"Generating: {run.tokens} of at most {run.settings.max_new_tokens} tokens{pace}"
+
+
+def _left(run: Run) -> str:
+    """How long reading will still take, where that is worth saying."""
+    left = run.reading_left()
+    return f", about {_duration(left)} left" if left is not None and left >= 2 else ""
 
 
 def _duration(seconds: float) -> str:

@@ -10,36 +10,49 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
+from pages.ui.component import ASSETS as ASSETS
+from pages.ui.component import Span, asset, beginning, script
+from pages.ui.component import ints as _ints
+from pages.ui.component import span_within as _span
+from pages.ui.component import utf16 as _utf16
+
 if TYPE_CHECKING:
     from at2_core.exploration import Exploration
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
-Span = tuple[int, int]
+SCOPES = ("context", "prompt", "thought", "all")
+REACHING = ("thought", "all")  # scopes with sources in the response
+ROLES = (
+    "context",
+    "title",
+    "query",
+    "system",
+    "user",
+    "assistant",
+    "history",
+    "thought",
+    "response",
+)  # as the script counts them
 
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-# A component's script is one module and cannot import a neighbour; several files keep its ideas apart all the same.
-IDEAS = ("_scores", "_text", "_paint", "_parts", "_list", "_hands", "")
-SCRIPT = "\n".join(_asset(f"token_heatmap{idea}.js") for idea in IDEAS)
-_mount = st.components.v2.component("at2_token_heatmap", css=_asset("token_heatmap.css"), js=SCRIPT)
+SCRIPT = script("token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts", "view_place",
+                "view_cursor", "token_heatmap_spread", "token_heatmap_sources", "token_heatmap_list", "token_heatmap_hands",
+                "token_heatmap")  # fmt: skip
+_mount = st.components.v2.component("at2_token_heatmap", css=asset("token_heatmap.css"), js=SCRIPT)
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """What a person chose. pin: response tokens [first, last]; source: prompt tokens [first, last], both inclusive."""
+    """What a person chose. pin: response tokens [first, last]; source: prompt tokens [first, last], both inclusive; a source in
+    the response counts on from the prompt's tokens. scope: what is attributed to (see `at2_core.sources`)."""
 
     pin: Span | None = None
     source: Span | None = None
+    scope: str = "context"
     granularity: str = "sentence"
     unit: str = "sentence"
     signed: bool = False
@@ -49,12 +62,17 @@ class ViewState:
     sink: bool = False
 
     @classmethod
-    def read(cls, sent: Any, *, response_tokens: int, prompt_tokens: int) -> ViewState:
-        """The state in what a browser or an address sent; a value that makes no sense is left at its default."""
+    def read(cls, sent: Any, *, response_tokens: int, prompt_tokens: int, thought: bool = True) -> ViewState:
+        """The state in what a browser or an address sent; a value that makes no sense is left at its default.
+
+        thought: whether the response has one, so that it can be what is attributed to."""
         sent = sent if isinstance(sent, Mapping) else {}
         return cls(
             pin=_span(sent.get("pin"), response_tokens),
-            source=_span(sent.get("source"), prompt_tokens),
+            source=_span(sent.get("source"), prompt_tokens + response_tokens),
+            scope=_one_of(
+                sent.get("scope"), tuple(s for s in SCOPES if thought or s != "thought"), "context"
+            ),
             granularity=_one_of(sent.get("granularity"), GRANULARITIES, "sentence"),
             unit=_one_of(sent.get("unit"), ("token", "sentence"), "sentence"),
             signed=sent.get("signed") is True,
@@ -70,6 +88,7 @@ def token_heatmap(
     method: str = "at2",
     *,
     scores: np.ndarray | None = None,
+    own: np.ndarray | None = None,
     measure: str = "attribution",
     compact: bool = False,
     initial: ViewState | None = None,
@@ -78,61 +97,98 @@ def token_heatmap(
 ) -> ViewState:
     """Draw the exploration with the scores of a method, or those given (T, n); return what is chosen in it.
 
-    measure: "attribution" or "attention", for the words of the legend. compact: both texts only, every prompt token
-    is a source (for the attention of one head). initial: the state to begin with; later ones of the same mount are
-    ignored. Another exploration starts afresh, other scores of the same one keep pin and settings.
+    own: with given scores, those of the response's tokens (T, T); without them nothing in the response is a source.
+    measure: "attribution" or "attention", for the words of the legend. compact: both texts only, every prompt token is a
+    source (for the attention of one head). initial: the state to begin with; later ones of the same mount are ignored.
+    Another exploration starts afresh, other scores of the same one keep pin and settings.
     """
-    scores = exploration.scores[method] if scores is None else scores
+    if scores is None:
+        scores, own = exploration.scores[method], exploration.own_scores.get(method)
     name = f"{key}-{exploration.id}"
-    start = _initial(name, initial or ViewState(unit="token" if compact else "sentence"))
-    data = _payload(exploration, scores, compact) | {"measure": measure, "compact": compact, "initial": start}
+    wished = initial or ViewState(unit="token" if compact else "sentence")
+    start = beginning("heatmaps-began", name, asdict(wished))
+    data = _payload(exploration, scores, None if compact else own, compact) | {
+        "measure": measure,
+        "compact": compact,
+        "initial": start,
+    }
     result = _mount(key=name, data=data, on_view_change=on_change or (lambda: None))
+    return _read(exploration, result.view or start)
+
+
+def chosen_now(exploration: Exploration, initial: ViewState, key: str = "tokens") -> ViewState:
+    """What is chosen in it, before it is drawn again; `initial` where it is not drawn yet."""
+    drawn = st.session_state.get(f"{key}-{exploration.id}")
+    sent = drawn.get("view") if isinstance(drawn, Mapping) else None
+    began = st.session_state.get("heatmaps-began", {}).get(f"{key}-{exploration.id}")
+    return _read(exploration, sent or (began if drawn is not None else None) or asdict(initial))
+
+
+def _read(exploration: Exploration, sent: Any) -> ViewState:
     return ViewState.read(
-        result.view or start,
+        sent,
         response_tokens=len(exploration.response_ids),
         prompt_tokens=len(exploration.prompt.ids),
+        thought=exploration.has_thought,
     )
 
 
-def _initial(name: str, wished: ViewState) -> dict[str, Any]:
-    """The state a mount began with. It must not change while it is mounted, or everything would be sent again."""
-    began = st.session_state.setdefault("heatmaps-began", {})
-    if name not in began or name not in st.session_state:
-        began.pop(name, None)
-        began[name] = asdict(wished)
-        while len(began) > 24:
-            del began[next(iter(began))]
-    return began[name]
-
-
-def _payload(exploration: Exploration, scores: np.ndarray, compact: bool) -> dict[str, Any]:
-    """The texts, tokens and sources in the browser's units (UTF-16), and the matrix."""
+def _payload(
+    exploration: Exploration, scores: np.ndarray, own: np.ndarray | None, compact: bool
+) -> dict[str, Any]:
+    """The texts, tokens and sources in the browser's units (UTF-16), and the matrices."""
     prompt, text = exploration.prompt, exploration.text
     at, response_at = _utf16(prompt.text), _utf16(text)
-    matrix = np.ascontiguousarray(scores, "<f4")
+    both = np.concatenate([at, at[-1] + response_at[1:]])  # the response counts on from the prompt
+    sent = [np.ascontiguousarray(matrix, "<f4") for matrix in (scores, own) if matrix is not None]
+    digest = hashlib.sha1(b"".join(matrix.tobytes() for matrix in sent), usedforsecurity=False)
+    every = exploration.all_sources or exploration.sources
     names = ("token",) if compact else GRANULARITIES
+    kinds = sentence_kinds(exploration)
     return {
-        "id": f"{exploration.id}-{compact:d}",
-        "scores_id": hashlib.sha1(matrix.tobytes(), usedforsecurity=False).hexdigest()[:12],
-        "scores": base64.b64encode(matrix.tobytes()).decode(),
+        "id": f"{exploration.id}-{kinds}-{compact:d}",
+        "text_id": f"{exploration.id}-{compact:d}",
+        "scores_id": digest.hexdigest()[:12],
+        "scores": base64.b64encode(sent[0].tobytes()).decode(),
+        "own": base64.b64encode(sent[1].tobytes()).decode() if own is not None else "",
         "counts": [len(prompt.ids), len(exploration.response_ids)],
+        "own_counts": [_count(exploration, "thought"), _count(exploration, "response")],
+        "thought_closed": not exploration.segments or exploration.segments[-1].kind == "answer",
         "prompt": prompt.text,
         "response": text,
         "prompt_tokens": _ints(at[np.array(prompt.offsets, int).reshape(-1, 2)]),
         "response_tokens": _ints(response_at[np.array(exploration.response_offsets, int).reshape(-1, 2)]),
-        "parts": [_part(part, exploration, at) for part in prompt.parts],
-        "titles": [d.title for d in exploration.task.documents] or [""],
+        "parts": [part_of_prompt(part, exploration, at) for part in prompt.parts],
+        "titles": list(exploration.task.titles),
         "sentences": [[int(response_at[a]), int(response_at[b])] for a, b in exploration.sentences],
-        "sources": {
-            g: _ints(_tokens(at, prompt) if compact else _sources(exploration.sources[g], at)) for g in names
-        },
+        "sentence_kinds": kinds,
+        "whole": list(exploration.target),
+        "sources": {g: _ints(_tokens(at, prompt) if compact else _sources(every[g], both)) for g in names},
     }
 
 
-def _part(part: Any, exploration: Exploration, at: np.ndarray) -> dict[str, Any]:
+def sentence_kinds(exploration: Exploration) -> str:
+    """For every sentence "a" (of an answer), "t" (of a thought) or "m" (a thought's marker)."""
+    thoughts = [segment for segment in exploration.segments if segment.kind == "thought"]
+    kinds = ""
+    for start, _ in exploration.sentences:
+        around = next((s for s in thoughts if s.start <= start < s.end), None)
+        kinds += "a" if around is None else "t" if around.text_start <= start < around.text_end else "m"
+    return kinds
+
+
+def _count(exploration: Exploration, role: str) -> int:
+    """How many response tokens the sources of a role hold."""
+    every = exploration.all_sources.get("document", ())
+    return sum(s.token_end - s.token_start for s in every if s.role == role)
+
+
+def part_of_prompt(part: Any, exploration: Exploration, at: np.ndarray) -> dict[str, Any]:
     role = {"system": "System", "query": "Query"}.get(part.kind, "")
     if part.kind == "history" and part.turn is not None:
-        role = f"Earlier, {exploration.task.history[part.turn].role}"
+        turns = exploration.task.history
+        number = sum(turn.role == "user" for turn in turns[: part.turn + 1])
+        role = f"{turns[part.turn].role.capitalize()}, turn {max(1, number)}"
     # A single context is document 0, so that it is drawn as a card like any other.
     document = 0 if part.kind == "context" and part.document is None else part.document
     return {
@@ -147,29 +203,21 @@ def _part(part: Any, exploration: Exploration, at: np.ndarray) -> dict[str, Any]
 
 
 def _sources(sources: Any, at: np.ndarray) -> np.ndarray:
-    rows = [(at[s.start], at[s.end], s.token_start, s.token_end, s.document) for s in sources]
-    return np.array(rows, int).reshape(-1, 5)
+    rows = [
+        (
+            at[s.start], at[s.end], s.token_start, s.token_end, s.document,
+            ROLES.index(s.role), -1 if s.turn is None else s.turn,
+        )
+        for s in sources
+    ]  # fmt: skip
+    return np.array(rows, int).reshape(-1, 7)
 
 
 def _tokens(at: np.ndarray, prompt: Any) -> np.ndarray:
     spans, index = at[np.array(prompt.offsets, int).reshape(-1, 2)], np.arange(len(prompt.ids))
-    return np.column_stack([spans, index, index + 1, np.full_like(index, -1)])  # its part says whose it is
-
-
-def _utf16(text: str) -> np.ndarray:
-    """Position of every character (and of the end) as JavaScript counts: outside the basic plane one counts two."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    return np.concatenate([[0], np.cumsum(1 + (codes > 0xFFFF))])
-
-
-def _ints(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, "<i4").tobytes()).decode()
-
-
-def _span(sent: Any, count: int) -> Span | None:
-    if not isinstance(sent, (list, tuple)) or len(sent) != 2 or not all(type(v) is int for v in sent):
-        return None
-    return (sent[0], sent[1]) if 0 <= sent[0] <= sent[1] < count else None
+    none = np.full_like(index, -1)
+    # Of one head every token is a source, in whatever part it stands.
+    return np.column_stack([spans, index, index + 1, none, np.zeros_like(index), none])
 
 
 def _one_of(sent: Any, allowed: tuple[str, ...], default: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,12 +15,12 @@ from at2_core.errors import At2Error, DataError
 from at2_core.prompts import without_surrogates
 from pages.ui import frame
 from pages.ui.draft import HUB, PATH, UPLOAD, Draft
+from pages.ui.form_boxes import KEPT
 from pages.ui.train_reading import Found, likely, look, of_columns, read_as, short
 
 MOST_MB = 200  # and no more than the server takes
 NONE = "none"
 FORMATS = ", ".join(formats.READERS)
-KEPT: dict[str, Any] = {"persist_state": "session"}
 SHOWN = 240  # characters of an example
 HELP = {
     "answer": "The answer that is known to be true: examples whose response gives it are reported apart.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from at2_core.runs import Settings
 from pages.ui import train_runs
-from pages.ui.draft import HUB, MODEL, PATH, UPLOAD, Draft
+from pages.ui.draft import HUB, PATH, RANGES, UPLOAD, Draft, fields_of_data
 
 ROLES = ("query", "context", "documents", "response", "id", "origin")
 GRANULARITIES = ("token", "word", "sentence")
@@ -14,14 +14,7 @@ FORM = Draft(
     train_runs.root,
     ROLES,
     fields={
-        MODEL: "",
-        "kind": UPLOAD,
-        "path": "",
-        "hub": "",
-        "upload": "",  # name of the file in the draft's folder
-        "columns-of": "",  # what the columns below were chosen for
-        **{f"column-{role}": "" for role in ROLES},
-        "examples": 0,  # 0 until there is data
+        **fields_of_data(ROLES),
         "ablations": _USUAL.num_ablations,
         "new-tokens": _USUAL.max_new_tokens,
         "prompt-tokens": _USUAL.max_prompt_tokens,
@@ -32,12 +25,10 @@ FORM = Draft(
         "licence": "",
     },
     ranges={
-        "examples": (1, 10**7),
+        **RANGES,
         "ablations": (4, 1024),
-        "new-tokens": (1, 1024),
         "prompt-tokens": (16, 131_072),
-        "seed": (0, 2**31 - 1),
-        "fit-seed": (0, 2**31 - 1),
+        "fit-seed": RANGES["seed"],
     },
     choices={"kind": (UPLOAD, PATH, HUB), "granularity": GRANULARITIES},
 )

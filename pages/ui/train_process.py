@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from at2_core.errors import At2Error
-from at2_core.runs import ACTIVE, Progress, RunFolder
+from at2_core.progress import ACTIVE, Progress
+from at2_core.runs import RunFolder
 
 try:
     import fcntl

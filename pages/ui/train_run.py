@@ -5,19 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from at2_core.errors import At2Error
-from at2_core.runs import ACTIVE, Progress, RunFolder
+from at2_core.progress import ACTIVE, Progress
+from at2_core.runs import RunFolder
 from pages.ui import frame, train_process, train_runs
+from pages.ui.run_folder_parts import complaint, delete_button, in_words, output, resume_button
 from pages.ui.train_report import figures
+from pages.ui.train_runs import RUNS
 
-RESUMABLE = ("new", "paused", "interrupted", "failed")
 STAGES = {"collect": "Collecting", "fit": "Fitting"}
-SENTENCES = {
-    "new": "It has not begun.",
-    "starting": "Starting: reading the examples and loading the model, which is downloaded first if it is new…",
-    "paused": "Paused. All that was collected is kept, and Resume goes on from here.",
-    "interrupted": "Its process ended without a word, as after a crash or a power cut. Nothing that was collected is lost, "
-    "and Resume goes on from here.",
-}
 STOPPED = "Stopped. The run is kept in {folder} with all it has collected; Resume goes on from here, Delete removes it."
 
 
@@ -34,14 +29,12 @@ def show(run: RunFolder) -> None:
         ):
             st.text(run.name, width="content")
             if not working:
-                _delete(run)
+                delete_button(run, RUNS)
         _asked(run)
         st.fragment(_follow, run_every=1.0 if working else None)(run, working)
-    complaint = st.session_state.pop("train-run-complaint", "")
-    if complaint:
-        frame.complain(complaint, "train-run")
+    complaint(RUNS)
     if not working:
-        _output(run, progress)
+        output(run, progress)
         if progress.state == "done":
             figures(run)
 
@@ -58,7 +51,7 @@ def _asked(run: RunFolder) -> None:
     licence = request.about.get("licence", "")
     examples = f"at most {request.max_examples:,} examples" if request.max_examples else "all examples"
     parts = [
-        request.model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],
+        train_runs.short_model(request.model),
         f"{request.about.get('name', request.data)}"
         + (f" ({licence})" if licence not in ("", "not stated") else ""),
         examples,
@@ -92,8 +85,7 @@ def _follow(run: RunFolder, was_working: bool) -> None:
 
 def _sentence(progress: Progress) -> str:
     if progress.state != "running":
-        said, amount = SENTENCES.get(progress.state, ""), train_runs.amount(progress)
-        return f"{said} ({amount})" if amount else said
+        return in_words(progress, RUNS)
     if progress.stage == "fit" and progress.done >= progress.total:
         return "Validating: how far the result can be trusted…"
     return f"{STAGES.get(progress.stage, progress.stage)}: {train_runs.amount(progress)}"
@@ -150,57 +142,9 @@ def _buttons(run: RunFolder, progress: Progress, stopping: bool) -> None:
                 "Stop", icon=":material/stop:", disabled=stopping, on_click=_pause, args=(run, True), key="train-stop",
                 help="The run is kept, with all it has collected.",
             )  # fmt: skip
-        elif progress.state in RESUMABLE:
-            label = (
-                "Try again"
-                if progress.state == "failed"
-                else "Start"
-                if progress.state == "new"
-                else "Resume"
-            )
-            if st.button(
-                label,
-                icon=":material/play_arrow:",
-                type="primary",
-                key="train-resume",
-                on_click=_resume,
-                args=(run,),
-            ):
-                st.rerun()
+        resume_button(run, progress, RUNS)
 
 
 def _pause(run: RunFolder, stop: bool) -> None:
     st.session_state["train-stopped"] = run.name if stop else None
     train_process.pause(run)
-
-
-def _resume(run: RunFolder) -> None:
-    st.session_state["train-stopped"] = None
-    try:
-        if not train_process.start(run):
-            st.session_state["train-run-complaint"] = "A process works in this run already."
-    except At2Error as error:
-        st.session_state["train-run-complaint"] = str(error)
-
-
-def _output(run: RunFolder, progress: Progress) -> None:
-    said = train_process.last_lines(run)
-    if progress.state == "failed" and said:
-        open_ = progress.message == train_process.DIED
-        with st.expander("The last lines of its output", expanded=open_), st.container(key="train-output"):
-            st.text(said)
-
-
-def _delete(run: RunFolder) -> None:
-    with st.popover("Delete", icon=":material/delete:", type="tertiary", key="train-delete"):
-        st.text(f"This removes {run.folder} with all that was collected. It cannot be undone.")
-        st.button("Delete for good", key="train-delete-for-good", on_click=_removed, args=(run,))
-
-
-def _removed(run: RunFolder) -> None:
-    try:
-        train_runs.delete(run)
-    except At2Error as error:
-        st.session_state["train-run-complaint"] = str(error)
-    else:
-        train_runs.look_at(None)

@@ -12,7 +12,9 @@ from pathlib import Path
 import streamlit as st
 
 from at2_core.errors import At2Error
-from at2_core.runs import ACTIVE, Progress, RunFolder, find_runs, runs_home
+from at2_core.progress import ACTIVE, Progress
+from at2_core.run_places import find_runs, runs_home
+from at2_core.runs import RunFolder
 from pages.ui import frame, train_process
 
 
@@ -20,10 +22,13 @@ from pages.ui import frame, train_process
 class Shelf:
     """Folders that a page lists, and its words for them.
 
-    address: the parameter that names one. variable: of the environment, moves the folder that holds them. marks: files that
-    show one; the first is written when it is begun.
+    prefix: of the page's keys. command: of `python -m at2_core`, works in one. address: the parameter that names one. variable:
+    of the environment, moves the folder that holds them. marks: files that show one; the first is written when it is begun.
+    kept: what its work was, as in "all that was collected".
     """
 
+    prefix: str
+    command: str
     address: str
     variable: str
     home: Callable[[], Path]
@@ -31,11 +36,13 @@ class Shelf:
     noun: str
     new: str
     none: str
+    kept: str
 
 
 RUNS = Shelf(
-    "run_folder", "AT2_RUNS", runs_home, ("request.json", "run.json"), "run", "New run", "No runs yet."
-)
+    "train", "learn", "run_folder", "AT2_RUNS", runs_home, ("request.json", "run.json"), "run", "New run", "No runs yet.",
+    "collected",
+)  # fmt: skip
 STATES = {
     "new": "○ not begun",
     "starting": "● starting",
@@ -102,6 +109,11 @@ def amount(progress: Progress) -> str:
         return ""
     unit = "steps of the fit" if progress.stage == "fit" else "examples"
     return f"{progress.done:,} of {progress.total:,} {unit}"
+
+
+def short_model(model: str) -> str:
+    """The last part of a model's name, or of the path of its folder or file."""
+    return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from at2_core.errors import At2Error
 from at2_core.exploration import Exploration
 from pages.ui import export, frame, session
 from pages.ui.session import Engine
@@ -31,6 +30,13 @@ HELP = (
     "find its own words much less likely, and less so without any others. The sources are hidden from the model; all else "
     "stays in its place."
 )
+NO_THOUGHT = (
+    "Only sources in the prompt can be taken away, since the response stays as it is; attribute to the context or the prompt "
+    "to verify."
+)
+NO_RESPONSE = (
+    "Only sources in the prompt are taken away; what the response took from itself is left out of this."
+)
 CHECK_HELP = (
     f"Removes about half of the sources by chance, {ABLATIONS} times, and compares what the scores predict with what is "
     "measured. Also tells how many nats a score is worth, and with it the drop to expect."
@@ -39,9 +45,14 @@ CHECK_HELP = (
 
 @st.fragment
 def verify(
-    exploration: Exploration, scores: np.ndarray, view: ViewState, method: str, head: Head | None = None
+    exploration: Exploration,
+    scores: np.ndarray,
+    view: ViewState,
+    method: str,
+    head: Head | None = None,
+    own: np.ndarray | None = None,
 ) -> None:
-    """The section, for the pinned span or the whole response. scores: float32 (T, n), those that are shown."""
+    """The section, for the pinned span or the whole response. scores: float32 (T, n), those that are shown; own: (T, T)."""
     frame.style("verify_page.css")
     with st.container(key="verify", gap="xsmall"):
         st.subheader("Verify", anchor=ANCHOR, help=HELP)
@@ -49,16 +60,21 @@ def verify(
             frame.remark("There is no response to verify.", "verify")
             return
         subject = subject_of(exploration, view, method, head)
-        values = export.target_scores(exploration, scores, view)
+        if view.scope == "thought":
+            frame.remark(NO_THOUGHT, "verify")
+            return
+        count = len(exploration.sources_in(view.granularity, subject.scope))
+        values = export.target_scores(exploration, scores, view, own)[:count]  # the prompt's come first
+        if view.scope == "all":
+            frame.remark(NO_RESPONSE, "verify-scope")
         if len(values) < 2:
             frame.remark(
                 f"There is only one {view.granularity} here, and nothing to compare it with; choose smaller sources above.",
                 "verify",
             )
             return
-        mismatch = _made_elsewhere(exploration)
-        if mismatch:
-            frame.complain(mismatch, "verify")
+        if not session.is_of(exploration):
+            frame.remark(f"Verifying asks the model that made this, {exploration.model}.", "verify")
             return
         k = _controls(exploration, subject, values)
         was = _state(subject, k)
@@ -75,23 +91,12 @@ def verify_link() -> None:
 
 def subject_of(exploration: Exploration, view: ViewState, method: str, head: Head | None) -> Subject:
     """What is verified while this is looked at."""
-    first, last = view.pin or (0, len(exploration.response_ids) - 1)
+    first, last = view.pin or exploration.target
     scores_of = f"head {head[0]} {head[1]}" if head else method
     if method in export.LEARNED:
         scores_of = f"{method} {exploration.estimator_fingerprint}"
-    return Subject(exploration.id, first, last, view.granularity, scores_of)
-
-
-def _made_elsewhere(exploration: Exploration) -> str:
-    """Why the loaded model cannot say anything about this one; "" where it can, or is not there yet."""
-    engine = session.engine()
-    if engine.lm is None or engine.lm.name == exploration.model:
-        return ""
-    try:
-        session.generation_of(exploration)
-    except At2Error as error:
-        return str(error)
-    return ""
+    scope = "context" if view.scope == "context" else "prompt"
+    return Subject(exploration.id, first, last, view.granularity, scores_of, scope)
 
 
 # ------------------------------------------------------------------------------------------------ the controls
@@ -224,7 +229,7 @@ def _line(engine: Engine, name: str, job: Job) -> dict[str, Any] | None:
 def status_line(engine: Engine, job: Job) -> str:
     """What a job is doing, in words."""
     if job.state == "waiting":
-        return session.in_queue(engine.ahead_of(job))
+        return session.in_line(engine, job)
     if job.max_tokens:
         which = (
             "with all sources" if job.after is None else f"without {these(job.k, job.subject.granularity)}"

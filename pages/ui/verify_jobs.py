@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -17,15 +16,13 @@ import numpy as np
 import streamlit as st
 
 from at2_core import exploration as explorations
-from at2_core.errors import At2Error, Cancelled
 from at2_core.exploration import Exploration
-from pages.ui import session
+from pages.ui.job_end import ending
 
 if TYPE_CHECKING:
     from at2_core.verification import Check, Verified
     from pages.ui.session import Engine
 
-log = logging.getLogger(__name__)
 MOST_JOBS = 128
 ACTIVE = ("waiting", "running")
 ABLATIONS = 32  # of a check
@@ -34,13 +31,15 @@ LEAST_TOKENS = 32  # of an answer
 
 @dataclass(frozen=True)
 class Subject:
-    """scores_of: the method with what it takes to tell its scores from others', as "at2 0f3a…" or "head 7 3"."""
+    """scores_of: the method with what it takes to tell its scores from others', as "at2 0f3a…" or "head 7 3". scope: the
+    sources that can be taken away, "context" or all of the "prompt"."""
 
     exploration: str
     first: int  # response tokens, both inclusive
     last: int
     granularity: str
     scores_of: str
+    scope: str = "context"
 
     @property
     def target(self) -> slice:
@@ -127,30 +126,18 @@ def jobs() -> Jobs:
 
 def _work(job: Job, engine: Engine, exploration: Exploration, scores: np.ndarray) -> None:
     """Measure. Whatever happens, the model is let go and the job says what became of it."""
-    try:
-        lm = engine.wait(job.cancel)
-        if lm.name == exploration.model:
-            generation = explorations.generation(exploration)  # ablations need no trace
-        else:
-            generation = session.generation_of(exploration)  # raises, and says which model made it
-        with engine.hold(job.cancel, ticket=job):
+    with ending(job, f"a verification of {job.subject.exploration}"):
+        generation = explorations.generation(exploration)  # ablations need no trace
+        with engine.use(job.cancel, ticket=job, made_with=exploration.model) as lm:
             job.state = "running"
             (_remove if job.k else _check)(job, lm, exploration, generation, scores)
             job.state = "done"
-    except Cancelled:
-        job.state = "stopped"
-    except At2Error as error:
-        job.error, job.state = str(error), "failed"
-    except Exception as error:
-        log.exception("a verification of %s failed", job.subject.exploration)
-        job.error = f"Something went wrong inside ({type(error).__name__}); the terminal has the details."
-        job.state = "failed"
 
 
 def _check(job: Job, lm: Any, exploration: Exploration, generation: Any, scores: np.ndarray) -> None:
     from at2_core.verification import check
 
-    sources = exploration.sources[job.subject.granularity]
+    sources = exploration.sources_in(job.subject.granularity, job.subject.scope)
     job.check = check(
         lm, generation, sources, scores, job.subject.target,
         num_ablations=ABLATIONS, on_progress=job.tell, cancel=job.cancel,
@@ -160,7 +147,7 @@ def _check(job: Job, lm: Any, exploration: Exploration, generation: Any, scores:
 def _remove(job: Job, lm: Any, exploration: Exploration, generation: Any, scores: np.ndarray) -> None:
     from at2_core.verification import remove_top
 
-    sources = exploration.sources[job.subject.granularity]
+    sources = exploration.sources_in(job.subject.granularity, job.subject.scope)
     job.verified = remove_top(
         lm, generation, sources, scores, job.subject.target, job.k, on_progress=job.tell, cancel=job.cancel
     )
@@ -186,7 +173,7 @@ def _answer(
         job.tokens += 1
 
     whole = answer_without(
-        lm, generation, exploration.sources[job.subject.granularity], keep,
+        lm, generation, exploration.sources_in(job.subject.granularity, job.subject.scope), keep,
         max_new_tokens=job.max_tokens, on_token=tell, cancel=job.cancel,
     )  # fmt: skip
     setattr(job, which, whole)

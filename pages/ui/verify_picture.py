@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import streamlit as st
 from at2_core.card import plain
 from at2_core.exploration import Exploration
 from pages.ui import verify_jobs, verify_words
+from pages.ui.component import asset
 from pages.ui.export import shares
 from pages.ui.verify_jobs import Job, Subject
 from pages.ui.verify_words import GONE, NEW, Word, nats, percent, these
@@ -19,13 +19,20 @@ from pages.ui.verify_words import GONE, NEW, Word, nats, percent, these
 if TYPE_CHECKING:
     from at2_core.verification import Check
 
-ASSETS = Path(__file__).parents[2] / "assets"
 _mount = st.components.v2.component(
     "at2_verify",
-    css=(ASSETS / "verify.css").read_text("utf-8"),
-    js=(ASSETS / "verify.js").read_text("utf-8"),
+    css=asset("verify.css"),
+    js=asset("verify.js"),
 )
 KEY = "verify-board"
+ROLES = {  # of sources outside the context
+    "title": "Title",
+    "query": "Query",
+    "system": "System message",
+    "user": "Earlier, user",
+    "assistant": "Earlier, assistant",
+    "history": "Earlier turn",
+}
 QUOTE = 140  # characters of a source
 NAT = "A drop of 1 nat makes words 2.7 times less likely, one of 5 nats 150 times."
 RANKED = (
@@ -114,11 +121,13 @@ def _check(subject: Subject, sources: int, found: Check) -> dict[str, Any]:
 
 def who(exploration: Exploration, subject: Subject) -> str:
     """The target as the subject of a sentence."""
-    return "the pinned words are" if is_pinned(exploration, subject) else "the response is"
+    if is_pinned(exploration, subject):
+        return "the pinned words are"
+    return "the answer is" if exploration.has_thought else "the response is"
 
 
 def is_pinned(exploration: Exploration, subject: Subject) -> bool:
-    return (subject.first, subject.last) != (0, len(exploration.response_ids) - 1)
+    return (subject.first, subject.last) != exploration.target
 
 
 # ------------------------------------------------------------------------------------------------- the parts
@@ -146,7 +155,9 @@ def _removed(
 
 def _name(exploration: Exploration, subject: Subject, number: int) -> str:
     documents = exploration.task.documents
-    source = exploration.sources[subject.granularity][number]
+    source = exploration.sources_in(subject.granularity, subject.scope)[number]
+    if source.role != "context":
+        return f"{ROLES[source.role]} · {subject.granularity}"
     if len(documents) > 1:
         title = plain(documents[source.document].title, 40)
         return f"Doc {source.document + 1}" + (f" · {title}" if title else "")
@@ -154,7 +165,7 @@ def _name(exploration: Exploration, subject: Subject, number: int) -> str:
 
 
 def _text(exploration: Exploration, subject: Subject, number: int) -> str:
-    return exploration.sources[subject.granularity][number].text
+    return exploration.sources_in(subject.granularity, subject.scope)[number].text
 
 
 def _drop(

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from at2_core.runs import Progress, Request, RunFolder, find_runs
+from at2_core.progress import Progress
+from at2_core.run_places import find_runs
+from at2_core.runs import Request, RunFolder
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -190,9 +192,10 @@ def test_a_folder_of_any_name_is_text_and_all_of_its_card_can_be_clicked(own, br
     page = browse("train")
     card = page.locator("[class*=st-key-train-card-]", has_text="onerror")
     card.wait_for()
+    page.get_by_text("Give examples that can be used").wait_for()  # the last of the page: it is drawn
     assert run.name in card.inner_text()
     box = card.bounding_box()
-    page.mouse.click(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
+    card.click(position={"x": box["width"] - 5, "y": box["height"] - 5})  # waits until it stands still
     page.wait_for_url("**run_folder=**")
     page.get_by_role("button", name="Try again").wait_for()
     assert page.locator(".st-key-complaint-train-failed").inner_text() == HOSTILE

@@ -384,8 +384,8 @@ def test_scores_are_computed_once_for_an_exploration_and_an_estimator(exploratio
     from at2_core import attribution
 
     calls = []
-    real = attribution.token_scores
-    monkeypatch.setattr(attribution, "token_scores", lambda *a: calls.append(a) or real(*a))
+    real = attribution.all_token_scores
+    monkeypatch.setattr(attribution, "all_token_scores", lambda *a: calls.append(a) or real(*a))
     entry = add_estimator(estimator(tiny_lm))
     for _ in range(2):
         at = opened("explore", run="test", estimator=entry.fingerprint)

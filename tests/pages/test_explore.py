@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from at2_core import exploration as explorations
 from at2_core.errors import Cancelled
-from pages.ui import export, jobs, model_status, own_text, run_progress, session, token_heatmap
+from pages.ui import export, jobs, model_status, own_memory, own_text, run_progress, session, token_heatmap
 from pages.ui.token_heatmap import GRANULARITIES, ViewState, _utf16
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -429,21 +429,6 @@ def test_the_context_becomes_a_document_once():
     assert titles(upload(ran(at), "b.txt")) == ["", "a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.txt", b"\xff\xfe\x00a", "not UTF-8"),
-        ("a.md", b"a\x00b", "binary"),
-        ("a.txt", b" \n", "empty"),
-        ("a.exe", b"MZ", "no .txt or .md"),
-    ],
-)
-def test_a_wrong_upload_is_named_and_explained(name, content, said):
-    upload = own_text.read_upload(name, content)
-    assert said in upload.complaint
-    assert name in upload.complaint
-
-
 # ------------------------------------------------------------------------------------------------------ exports
 
 
@@ -539,7 +524,7 @@ def test_earlier_turns_come_back_in_their_order(history):
     from at2_core.prompts import ContextTask, Turn
 
     task = ContextTask(context="C", query="Q", history=tuple(Turn(*turn) for turn in history))
-    typed = own_text._as_typed(task, jobs.Settings())
+    typed = own_memory.as_typed(task, jobs.Settings())
     rows = range(typed["own-turns"])
     back = [
         (role, typed[key])

@@ -331,7 +331,9 @@ def test_an_exploration_of_another_model_is_refused_in_the_known_words(run):
     example = session.example_ids()[0]
     at.query_params["example"] = example
     said = texts(ran(at.run()))
-    assert f"This was made with {explorations.load_example(example).model}, but" in said
+    made_with = explorations.load_example(example).model
+    assert f"This was made with {made_with}; {session.engine().lm.name} is loaded now." in said
+    assert f"Verifying asks the model that made this, {made_with}." in said
     assert not [button for button in at.button if button.key == "verify-remove"]
 
 

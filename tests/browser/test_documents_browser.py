@@ -1,0 +1,90 @@
+"""Files dropped on the page by a real drag from outside the browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MINUTES = 240_000  # ms; the model loads behind the page
+BOOK = """<style>@page { size: A5; margin: 20mm } h2 { break-before: page } p { text-align: justify }</style>
+<h1>Bell Point</h1><p>The lighthouse at Bell Point was built in 1911 by the engineer Ada Storm. It replaced a wooden
+tower that had burned down three years before.</p><p>Its light can be seen for twenty miles.</p>
+<h2>The keepers</h2><p>Four keepers lived on the point with their families. The last keeper was Tom Reed.</p>
+<h2>Today</h2><p>The tower is a museum now, and entry costs four pounds.</p>"""
+HOSTILE = """<title>![i](http://evil.example/t.png)</title><link rel=stylesheet href=http://evil.example/a.css>
+<img src=http://evil.example/a.png onerror="top.pwned=1"><p>&lt;script&gt;top.pwned=1&lt;/script&gt; harmless</p>"""
+
+
+@pytest.fixture(scope="module")
+def files(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a book that the browser has printed, and what nobody should drop."""
+    folder = tmp_path_factory.mktemp("files")
+    page = chromium.new_page()
+    page.set_content(BOOK)
+    page.pdf(path=folder / "bell point.pdf", prefer_css_page_size=True)
+    page.close()
+    (folder / "page.html").write_text(HOSTILE)
+    (folder / "scan.pdf").write_bytes(b"no PDF")
+    (folder / "**b**.exe").write_bytes(b"MZ")
+    return folder
+
+
+def drop(page: Any, *paths: Path) -> None:
+    """Drag files from the desktop over the place for them, and let go."""
+    place = page.get_by_test_id("stFileUploaderDropzone")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+
+
+def test_a_dropped_pdf_is_asked_about_and_outlasts_a_reload(visit, files):
+    seen = visit("?run=new")
+    page, main = seen.page, seen.page.get_by_test_id("stMain")
+    drop(page, files / "bell point.pdf")
+    text = page.get_by_label("Text of document 1")
+    text.wait_for()
+    shown = text.input_value()
+    assert shown.startswith(
+        "Page 1\nBell Point\nThe lighthouse at Bell Point was built in 1911 by the engineer Ada Storm."
+    )
+    assert "\n\nPage 2\nThe keepers\nFour keepers" in shown
+    assert page.get_by_label("Title of document 1").input_value() == "bell point"
+
+    page.get_by_label("Query").fill("Who was the last keeper of the lighthouse?")
+    slider = page.get_by_role("slider", name="Tokens, at most")
+    slider.focus()
+    slider.press("Home")
+    main.get_by_role("button", name="Generate").click()
+    answer = page.locator(".text.response")
+    answer.locator(".u").first.wait_for(timeout=MINUTES)
+    said = answer.inner_text()
+    page.reload()
+    answer.locator(".u").first.wait_for(timeout=MINUTES)
+    assert answer.inner_text() == said
+    assert "Tom Reed" in said
+    page.locator(".bar fieldset", has_text="Sources").get_by_text("Paragraph", exact=True).click()
+    page.locator(".rows", has_text=re.compile(r"Page 2\W+The keepers\W+Four keepers")).wait_for()
+    main.get_by_text("Your own text: change it").click()
+    text.wait_for()
+    assert text.input_value() == shown
+    assert not seen.errors
+
+
+def test_what_is_dropped_is_text_and_what_cannot_be_read_is_said(visit, files):
+    seen = visit("?run=new")
+    page, main = seen.page, seen.page.get_by_test_id("stMain")
+    drop(page, files / "scan.pdf", files / "page.html", files / "**b**.exe")
+    main.get_by_text("scan.pdf is no PDF file").wait_for()
+    main.get_by_text("**b**.exe is none of the files that can be read").wait_for()
+    assert page.get_by_label("Title of document 1").input_value() == "![i](http://evil.example/t.png)"
+    assert page.get_by_label("Text of document 1").input_value() == "<script>top.pwned=1</script> harmless"
+    assert page.evaluate("top.pwned") is None
+    assert not seen.strangers()
+    assert not seen.errors
