@@ -102,6 +102,7 @@ def measures_of(frame: pd.DataFrame) -> list[str]:
     return [c for c in frame.columns if c == "lds" or c.startswith("drop_") or c.startswith(TRUTH)]
 
 
+ANSWERS = {True: "supported", False: "other", None: "unknown"}
 COLUMNS = ("measure", "answer", "method", "examples", "mean", "low", "high")
 
 
@@ -111,8 +112,9 @@ def summarize(
     """A row per method and measure: mean, 95 % bootstrap interval over examples (low, high), and their number.
 
     Examples that share a context ("group") are resampled together: they are no independent witnesses. Below two examples there
-    is no interval. Known truth supports one answer, so its measures stand apart for examples with that answer ("supported") and
-    with another one ("other"). With a reference method also the mean paired difference to it and that difference's interval.
+    is no interval. Known truth supports one answer, so its measures stand apart for examples with that answer ("supported"),
+    with another one ("other"), and where there is no answer to compare with ("unknown"). With a reference method also the mean
+    paired difference to it and that difference's interval.
     Beside each: mean forward passes and seconds.
     """
     judged = frame[frame["method"].notna()]
@@ -146,8 +148,9 @@ def _groups(judged: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
             continue
         if measure.startswith(TRUTH):
             answers = judged["supported"] if "supported" in judged else pd.Series(None, index=judged.index)
-            for name, wanted in (("supported", True), ("other", False)):  # missing is neither
-                part = judged[[answer is wanted or answer == wanted for answer in answers]]
+            kinds = [ANSWERS[None if pd.isna(answer) else bool(answer)] for answer in answers]
+            for name in ANSWERS.values():
+                part = judged[[kind == name for kind in kinds]]
                 if part[measure].notna().any():
                     groups.append((measure, name, part))
         else:

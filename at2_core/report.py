@@ -18,7 +18,8 @@ def title(measure: str, answer: str = "") -> str:
     """A measure's name in words."""
     kind, _, k = measure.rpartition("_")
     words = TITLES.get(measure) or (f"top-{k} drop" if kind == "drop" else f"{kind}@{k}")
-    return {"": words, "supported": f"{words}, true answer", "other": f"{words}, other answer"}[answer]
+    kinds = {"": "", "supported": ", true answer", "other": ", other answer", "unknown": ", answer unknown"}
+    return words + kinds[answer]
 
 
 def markdown(summary: pd.DataFrame, reference: str | None = None) -> str:

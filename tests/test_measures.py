@@ -102,10 +102,15 @@ def test_the_truth_is_told_apart_by_the_answer_that_was_given(frame):
     assert ("lds", "supported", "b") not in table.index
 
 
-def test_an_answer_that_nobody_knows_is_neither_true_nor_another(frame):
-    frame["supported"] = [None if i > 5 else i < 3 for i in frame["example"]]
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_an_answer_that_nobody_knows_is_neither_true_nor_another(frame, missing):
+    frame["supported"] = [missing if i > 5 else i < 3 for i in frame["example"]]
     table = summarize(frame, resamples=50).set_index(["measure", "answer", "method"])["examples"]
-    assert (table[("mrr", "supported", "b")], table[("mrr", "other", "b")]) == (3, 3)
+    assert [table[("mrr", answer, "b")] for answer in ("supported", "other", "unknown")] == [3, 3, 2]
+    frame["supported"] = missing
+    unknown = summarize(frame, resamples=50)
+    assert set(unknown["answer"]) == {"", "unknown"}
+    assert "MRR, answer unknown" in markdown(unknown)
 
 
 def test_one_example_has_no_interval_and_none_no_rows(frame):

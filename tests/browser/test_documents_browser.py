@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.pages.driving import until
+
 MINUTES = 240_000  # ms; the model loads behind the page
 BOOK = """<style>@page { size: A5; margin: 20mm } h2 { break-before: page } p { text-align: justify }</style>
 <h1>Bell Point</h1><p>The lighthouse at Bell Point was built in 1911 by the engineer Ada Storm. It replaced a wooden
@@ -55,7 +57,8 @@ def test_a_dropped_pdf_is_asked_about_and_outlasts_a_reload(visit, files):
         "Page 1\nBell Point\nThe lighthouse at Bell Point was built in 1911 by the engineer Ada Storm."
     )
     assert "\n\nPage 2\nThe keepers\nFour keepers" in shown
-    assert page.get_by_label("Title of document 1").input_value() == "bell point"
+    title = page.get_by_label("Title of document 1")  # drawn a moment after the text
+    until(lambda: title.input_value() == "bell point")
 
     page.get_by_label("Query").fill("Who was the last keeper of the lighthouse?")
     slider = page.get_by_role("slider", name="Tokens, at most")
@@ -83,8 +86,9 @@ def test_what_is_dropped_is_text_and_what_cannot_be_read_is_said(visit, files):
     drop(page, files / "scan.pdf", files / "page.html", files / "**b**.exe")
     main.get_by_text("scan.pdf is no PDF file").wait_for()
     main.get_by_text("**b**.exe is none of the files that can be read").wait_for()
-    assert page.get_by_label("Title of document 1").input_value() == "![i](http://evil.example/t.png)"
-    assert page.get_by_label("Text of document 1").input_value() == "<script>top.pwned=1</script> harmless"
+    title, text = (page.get_by_label(f"{what} of document 1") for what in ("Title", "Text"))
+    until(lambda: title.input_value() == "![i](http://evil.example/t.png)")
+    until(lambda: text.input_value() == "<script>top.pwned=1</script> harmless")
     assert page.evaluate("top.pwned") is None
     assert not seen.strangers()
     assert not seen.errors

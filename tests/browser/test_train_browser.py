@@ -20,6 +20,7 @@ import pytest
 from at2_core.progress import Progress
 from at2_core.run_places import find_runs
 from at2_core.runs import Request, RunFolder
+from tests.pages.driving import until
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -125,14 +126,6 @@ def collected(page: Any, at_least: int) -> int:
             return int(found[1])
         page.wait_for_timeout(200)
     raise AssertionError(f"the page never said that {at_least} were collected")
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    for _ in range(int(seconds / 0.1)):
-        if true():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that")
 
 
 def events(run: RunFolder) -> list[str]:

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from at2_core.prompts import ContextTask
 from pages.ui import model_memory, model_picker, model_status, model_switch, run_progress, session
 from pages.ui.jobs import Run, Settings
 from pages.ui.model_engine import Engine
+from tests.pages.driving import until
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>top.pwned=1</script> ![i](http://evil.example/i.png) :red[x]"
@@ -51,13 +51,6 @@ def server(tiny_folder, tmp_path, monkeypatch):
 @pytest.fixture
 def second(tmp_path) -> str:
     return str(tmp_path / "models" / "second")
-
-
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def ready() -> Engine:

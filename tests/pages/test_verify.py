@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from pages.ui.token_heatmap import ViewState
 from pages.ui.verify import _state, subject_of
 from pages.ui.verify_jobs import Job, Subject
 from pages.ui.verify_words import BEYOND, GONE, NEW, SAME
+from tests.pages.driving import until
 
 APP = Path(__file__).parents[2] / "app.py"
 HOSTILE = "<script>top.pwned=1</script> ![i](http://evil.example/i.png) :red[x] $y$"
@@ -67,13 +67,6 @@ def finished_run(task: at2.ContextTask = TASK, **settings) -> jobs.Run:
     until(lambda: not begun.active)
     assert begun.state == "done", begun.error
     return begun
-
-
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def opened(run: jobs.Run, **address: str) -> AppTest:
