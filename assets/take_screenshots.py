@@ -30,7 +30,7 @@ PAGES = {
 
 @contextlib.contextmanager
 def server(script: str = "app.py") -> Iterator[str]:
-    """The address of a running app."""
+    """The address of a running app. script: its file, relative to the project."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,7 +39,7 @@ def server(script: str = "app.py") -> Iterator[str]:
         "-m",
         "streamlit",
         "run",
-        "app.py",
+        script,
         "--server.port",
         str(port),
         "--server.headless",

@@ -2,6 +2,7 @@
 
 `score`      scores of one method for every token of the response
 `outcomes`   random ablations, which scores are judged by
+`check_gradients_fit`   in the memory that is free
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from at2_core import exploration as explorations
-from at2_core.errors import EstimatorMismatch
+from at2_core.errors import EstimatorMismatch, NotEnoughMemory
 from at2_core.exploration import Exploration
+from at2_core.footprint import free_memory, gradient_footprint
 from pages.ui.compare_board import Board, Job, Outcomes, Result, Work, marks, turn
 from pages.ui.compare_methods import THETA, Way, own_scores
 from pages.ui.model_engine import of_another
+from pages.ui.model_memory import gigabytes
 from pages.ui.session import Engine
 
 ABLATIONS = 32  # random ones that scores are judged by
@@ -32,6 +35,8 @@ def score(board: Board, exploration: Exploration, granularity: str, way: Way) ->
 
         _warm(way)
         _same_model(lm, exploration)
+        if way.key in ("gradient", "input_x_gradient"):
+            check_gradients_fit(lm, exploration)
         if way.key.startswith(THETA):
             method = by_estimator(_checked(way, lm), "at2", way.name)
         else:
@@ -123,6 +128,17 @@ def _generation(engine: Engine, lm: Any, exploration: Exploration, traced: bool)
 def _same_model(lm: Any, exploration: Exploration) -> None:
     if lm.name != exploration.model:
         raise EstimatorMismatch(of_another(exploration.model, lm.name))
+
+
+def check_gradients_fit(lm: Any, exploration: Exploration) -> None:
+    """Raises NotEnoughMemory where the activations of all layers would take more than there is."""
+    prompt, response = exploration.prompt.n, len(exploration.response_ids)
+    needed, free = gradient_footprint(lm, prompt, response).bytes, free_memory(lm.device)
+    if needed > free:
+        raise NotEnoughMemory(
+            f"Gradients through a prompt of {prompt:,} tokens need {gigabytes(needed)} of memory, and {gigabytes(free)} is "
+            "free; choose another method, or close other programs."
+        )
 
 
 def _checked(way: Way, lm: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from at2_core import exploration as explorations
@@ -16,6 +18,9 @@ from pages.ui.head_page import Page, busy, quiet, waiting
 from pages.ui.head_ranking import head_ranking
 from pages.ui.head_state import GRIDS
 from pages.ui.head_uncertainty import cell_labels, legend_of_deviation, unsure
+
+if TYPE_CHECKING:
+    from at2_core.models import LanguageModel
 
 GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
 SELECT = 215  # px: five controls in one row of 1280
@@ -156,7 +161,8 @@ def grid_and_ranking(page: Page) -> None:
         )
     in_words = legend_of_deviation(estimator) if of_deviation else legend(values, quantity)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        quiet(f"{in_words} θ: {plain(estimator.name, 80)}.", "legend")
+        numbered = layers_in_words(session.engine().lm, page.exploration.model)
+        quiet(f"{in_words} θ: {plain(estimator.name, 80)}.{numbered}", "legend")
         if spread is not None:
             uncertainty_switches(page)
     if contribution:
@@ -186,6 +192,14 @@ def uncertainty_switches(page: Page) -> None:
         on_change=lambda: address.change(fade=st.session_state["heads-fade"]),
         help="Fades heads whose |θ| is below two deviations: other examples might have given them the other sign",
     )
+
+
+def layers_in_words(lm: LanguageModel | None, model: str) -> str:
+    """Which of the model's layers the grid shows, where some have no heads; "" where all have, or as long as nobody knows."""
+    if lm is None or lm.name != model or lm.layer_numbers == tuple(range(len(lm.layer_numbers))):
+        return ""
+    numbers = ", ".join(map(str, lm.layer_numbers))
+    return f" Only layers with heads are shown: 0 to {len(lm.layer_numbers) - 1} are the model's layers {numbers}."
 
 
 def capital(text: str) -> str:

@@ -121,7 +121,8 @@ class Runs:
 
 
 def _bytes(run: Run) -> int:
-    return sum(s.nbytes for s in run.exploration.scores.values()) if run.exploration else 0
+    e = run.exploration
+    return sum(s.nbytes for held in (e.scores, e.own_scores) for s in held.values()) if e else 0
 
 
 def _work(run: Run, engine: Engine) -> None:

@@ -184,7 +184,8 @@ def _count(exploration: Exploration, role: str) -> int:
 
 
 def part_of_prompt(part: Any, exploration: Exploration, at: np.ndarray) -> dict[str, Any]:
-    role = {"system": "System", "query": "Query"}.get(part.kind, "")
+    # A prompt given whole has no query: what nobody marked is the rest of it.
+    role = {"system": "System", "query": "Prompt" if exploration.task.prompt else "Query"}.get(part.kind, "")
     if part.kind == "history" and part.turn is not None:
         turns = exploration.task.history
         number = sum(turn.role == "user" for turn in turns[: part.turn + 1])

@@ -14,7 +14,7 @@ from at2_core import baselines, models
 from at2_core.errors import Cancelled, ModelNotAvailable
 from at2_core.estimator import Estimator
 from at2_core.generation import response_targets
-from pages.ui import session
+from pages.ui import compare_work, session
 from pages.ui.compare_board import CHUNK, Ablations, Board, Job, Result, board
 from pages.ui.compare_methods import WORDS, Way, short_name
 from tests.pages.comparing import opened, scores, sent, settled, tables
@@ -131,6 +131,19 @@ def test_a_method_that_makes_no_ablations_can_be_stopped(exploration, monkeypatc
     settled(at)
     assert ", stopped: " in texts(at)
     assert not session.engine().busy
+
+
+def test_gradients_that_no_memory_is_left_for_are_refused_and_the_others_computed(exploration, monkeypatch):
+    monkeypatch.setattr(compare_work, "free_memory", lambda device: 1_000_000)
+    at = opened(methods="average,gradient")
+    at = settled(at)
+    if scores(at, exploration)["gradient"] is None and [b for b in at.button if b.key == "compute-gradient"]:
+        settled(at.button(key="compute-gradient").click().run())
+    said = texts(at)
+    assert f"Gradients through a prompt of {exploration.prompt.n} tokens need " in said
+    assert "choose another method, or close other programs" in said
+    assert scores(at, exploration)["gradient"] is None
+    assert scores(at, exploration)["average"] is not None
 
 
 def test_looking_for_the_pace_keeps_no_ablations():

@@ -187,6 +187,8 @@ def test_marked_parts_of_a_whole_prompt_are_its_sources():
     found = run_of(at).exploration
     assert found.prompt.text == text
     assert [s.text for s in found.sources["document"]] == ["The fox runs.", "The dog sleeps."]
+    (sent,) = [json.loads(c.proto.json) for c in at.get("bidi_component") if '"parts"' in c.proto.json]
+    assert {p["role"] for p in sent["parts"] if p["kind"] == "query"} == {"Prompt"}
     assert not at.chat_input  # it has no follow-up
     again = opened(run=run_of(at).id)
     assert again.text_area(key="own-prompt").value == text

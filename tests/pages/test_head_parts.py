@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as some
 from pages.ui import head_state
 from pages.ui.head_grid import head_figure, ranks
 from pages.ui.head_mute import change, rank_correlation, source_scores
+from pages.ui.head_overview import layers_in_words
 from pages.ui.head_reading import short
 from tests.pages.driving import THETA
 
@@ -42,6 +45,21 @@ def test_equal_heads_are_drawn_without_dividing_by_zero():
 def test_a_text_on_one_line_keeps_its_direction_and_its_length():
     assert short("one \u202etwo\n three") == "one two three"
     assert len(short("word " * 40, 24)) <= 24
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((0, 1, 2), ""),
+        ((), ""),
+        ((3, 7), " 0 to 1 are the model's layers 3, 7."),
+        ((1,), " 0 to 0 are the model's layers 1."),
+    ],
+)
+def test_layers_without_heads_are_named(tiny_lm, numbers, said):
+    lm = replace(tiny_lm, layer_numbers=numbers)
+    assert layers_in_words(lm, lm.name) == (said and f" Only layers with heads are shown:{said}")
+    assert layers_in_words(lm, "another model") == layers_in_words(None, lm.name) == ""
 
 
 def test_ranks_go_by_size_not_by_sign():
