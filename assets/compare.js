@@ -26,9 +26,9 @@ class View {
     const settings = data.text_id === this.textId ? this.settings : { pin: null, unit: "sentence", difference: null, ...data.initial };
     this.close();
     Object.assign(this, { id: data.id, keys, textId: data.text_id, settings, pointed: { target: null, source: null } });
-    const { prompt, parts, titles, sources, response, granularity } = data;
-    this.text = { prompt, parts, titles, sources, pieces: int32(data.pieces) };
-    Object.assign(this, { answer: response, granularity, count: sources.length });
+    const { prompt, parts, titles, numbered, sources, response, granularity } = data;
+    this.text = { prompt, parts, titles, numbered, sources, pieces: int32(data.pieces) };
+    Object.assign(this, { answer: response, granularity, count: sources.length, whole: data.whole, wholeName: data.whole_name });
     const offsets = int32(data.response_tokens);
     this.length = offsets.length / 2;
     this.build(data);
@@ -72,7 +72,7 @@ class View {
     this.grid = el("div", "methods", ...this.columns.map((column) => column.section));
     this.grid.style.setProperty("--columns", this.columns.length);
     const answer = el("section", "pane answer", head("Response", count(this.length, "token")), el("div", "fill", this.response));
-    this.root.append(bar, answer, el("div", "now", this.readout, this.clearButton), this.grid, this.difference.section, this.tip.box, this.live);
+    this.root.append(bar, answer, el("div", "now", el("div", "line", this.readout), this.clearButton), this.grid, this.difference.section, this.tip.box, this.live);
     this.parent.append(this.root);
     this.root.addEventListener("keydown", (e) => {
       if (e.key !== "Escape") return;
@@ -115,7 +115,7 @@ class View {
   }
   changed() {
     const { pin, unit } = this.settings;
-    this.report({ pin, unit, difference: this.pair });
+    this.mount.setStateValue("view", { pin, unit, difference: this.pair });
     this.again();
   }
   useUnit() {
@@ -189,11 +189,17 @@ class View {
     return excerpt(this.text.prompt.slice(pieces[2 * piece], pieces[2 * piece + 1]), length);
   }
   nameOf(s) {
-    const { titles, sources } = this.text, document = sources[s][1];
+    const { titles, numbered, sources } = this.text, document = sources[s][1];
     if (this.granularity === "word") return `“${this.textOf(s, 24)}”`;
-    if (titles.length < 2) return `${capital(this.granularity)} ${s + 1}`;
+    const page = this.pageOf(s);
+    if (titles.length < 2) return capital(`${page ? `page ${page}, ` : ""}${this.granularity} ${s + 1}`);
     const before = sources.findIndex((source) => source[1] === document);
-    return `Doc ${document + 1}, ${this.granularity} ${s - before + 1}`;
+    return `${numbered ? titles[document] : `Doc ${document + 1}`}, ${page ? `p. ${page}, ` : ""}${this.granularity} ${s - before + 1}`;
+  }
+  pageOf(s) {
+    const { parts, pieces, sources } = this.text, [piece] = sources[s];
+    const part = parts.find(({ tokenStart, tokenEnd }) => tokenStart <= piece && piece < tokenEnd); // pieces, here
+    return this.granularity === "document" ? null : pageOf({ start: pieces[2 * piece] }, part);
   }
   describe = (s) => ({ name: this.nameOf(s), text: this.textOf(s, 120) });
 
@@ -220,19 +226,19 @@ class View {
   }
 
   drawTarget(target) {
-    const { difference } = this.settings, said = target ? `for “${this.targetText(target, 48)}”` : "for the whole response";
+    const { difference } = this.settings, said = target ? `for “${this.targetText(target, 48)}”` : `for ${this.wholeName}`;
     if (!this.length || !this.count) return this.readout.replaceChildren(this.length ? "The prompt has no context, so there are no sources." : "The response is empty, so there is nothing to compare.");
     for (const column of this.ready) {
-      column.values = column.valuesFor(target, this.length, this.count);
+      column.values = column.valuesFor(target, this.whole, this.count);
       if (!difference) column.show(column.values, this.describe);
     }
     if (difference && this.ready.length > 1) {
       const [one, other] = this.pair.map((key) => this.ready.find((column) => column.key === key));
       this.difference.show(one, other, said, this.describe);
-      this.legend.show("each method by its own strongest source", true, 1, "1");
+      this.legend.show("each method by its own strongest source", "", true, 1, "1");
       this.readout.replaceChildren(...this.differenceInWords(one, other, target));
     } else {
-      this.legend.show(SIDE, true, 1, "1");
+      this.legend.show(SIDE, "", true, 1, "1");
       this.readout.replaceChildren(...this.agreementInWords(target));
     }
     this.readout.classList.toggle("rest", !target);
@@ -240,7 +246,7 @@ class View {
     this.restLater = setTimeout(() => { for (const text of this.texts()) text.rest(); }, 80);
   }
 
-  quote(target) { return target ? el("q", "target", this.targetText(target, 60)) : "The whole response"; }
+  quote(target) { return target ? el("q", "target", this.targetText(target, 60)) : capital(this.wholeName); }
   // Which source each method names first.
   agreementInWords(target) {
     const firsts = new Map();

@@ -21,9 +21,9 @@ class SourcePainter extends Painter {
 }
 
 // The prompt in an element of its own, ready to be coloured by source.
-function sourceText(label, { prompt, parts, titles, pieces, sources }) {
+function sourceText(label, { prompt, parts, titles, numbered, pieces, sources }) {
   const box = pane("prompt", label), painter = new SourcePainter(box);
-  painter.units = buildPrompt(box, { prompt, parts, titles, offsets: pieces });
+  painter.units = buildPrompt(box, { prompt, parts, titles, numbered, offsets: pieces });
   const unitOfPiece = new Int32Array(pieces.length / 2), sourceOfUnit = new Int32Array(painter.units.length).fill(-1);
   painter.units.forEach((unit, u) => unitOfPiece.fill(u, unit.first, unit.last + 1));
   painter.setItems(sources.map(([piece], s) => {
@@ -70,9 +70,10 @@ class Column {
   }
 
   // What the target takes from each source, by the method's own largest: (sources), from -1 to 1.
-  valuesFor(target, rows, count) {
+  // whole: the runs that are looked at where there is no target.
+  valuesFor(target, whole, count) {
     if (!target && this.whole) return this.whole;
-    const out = meanOfRows(this.scores, count, ...(target ?? [0, rows - 1]), new Float64Array(count));
+    const out = meanOfRows(this.scores, count, target ? [target] : whole, new Float64Array(count));
     let most = 0;
     for (const v of out) most = Math.max(most, Math.abs(v));
     if (most) for (let s = 0; s < count; s++) out[s] /= most;
@@ -86,7 +87,7 @@ class Column {
     const best = firstOf(values, TOP);
     this.rows.forEach((row, k) => row.show(k < best.length ? best[k] : null, values, describe));
   }
-  rest() { if (this.ready) this.painter.paint(); }
+  rest() { if (this.ready) this.painter.paint(undefined, MARGIN, true); }
 }
 
 function topRow(rank, seen) {

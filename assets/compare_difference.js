@@ -16,6 +16,7 @@ class Difference {
       el("section", "pane", el("header", "head", el("h3", "", "Prompt"), this.words), el("div", "fill", this.box)),
       el("section", "pane", el("header", "head", el("h3", "", "Where they differ most"), this.for, el("span", "names", ...this.names)), el("div", "fill scroll", this.list)));
     this.section = el("div", "difference", this.body, this.note);
+    this.section.hidden = true; // until it is asked for
     this.selects = [0, 1].map((side) => {
       const select = el("select");
       select.setAttribute("aria-label", side ? "The other method" : "One method");

@@ -8,15 +8,8 @@ const LEFT = 76, STRIP = 19, GAP = 3, LABELS = 66, SCROLL = 10; // px around the
 const READABLE = { row: 11, column: 12 }; // px a token needs to have its text beside it
 const SCALES = { linear: (t) => t, root: Math.sqrt, log: (t) => Math.max(0, 1 + Math.log10(t) / 4) };
 const SCALE_NAMES = { linear: "linear", root: "square root", log: "logarithm" };
-const views = new WeakMap(); // parentElement -> View; the exported function runs again on new data or theme
 
-export default function headMatrix({ data, parentElement, setStateValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.send = setStateValue;
-  view.update(data);
-  return () => { view.close(); views.delete(parentElement); };
-}
+export default function headMatrix(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) {
@@ -44,7 +37,7 @@ class View {
       return [name, b];
     });
     this.sinkBox = checkbox("Show first-token sink");
-    this.sinkBox.input.addEventListener("change", () => { this.sink = this.sinkBox.input.checked; this.send("sink", this.sink); this.cross = null; this.draw(); });
+    this.sinkBox.input.addEventListener("change", () => { this.sink = this.sinkBox.input.checked; this.mount.setStateValue("sink", this.sink); this.cross = null; this.draw(); });
     this.sameBox = checkbox("Same scale for all");
     this.sameBox.input.addEventListener("change", () => { this.same = this.sameBox.input.checked; this.draw(); });
     const zoom = group("Zoom");
@@ -175,7 +168,7 @@ class View {
   choose(r, extend) {
     const [a, b] = this.pin ?? [-1, -1];
     this.pin = extend && this.pin ? [Math.min(a, r), Math.max(b, r)] : a === r && b === r ? null : [r, r];
-    this.send("pin", { span: this.pin, round: this.round }); // what was sent before is no news, unless in another round
+    this.mount.setStateValue("pin", { span: this.pin, round: this.round }); // what was sent before is no news, unless in another round
     for (const panel of this.panels) panel.overlay();
     this.tellWords();
   }
@@ -285,5 +278,9 @@ class View {
     });
   }
 
-  close() { this.resized.disconnect(); cancelAnimationFrame(this.frame); }
+  close() {
+    this.resized.disconnect();
+    cancelAnimationFrame(this.frame);
+    this.root.remove();
+  }
 }

@@ -1,14 +1,7 @@
 // The heads largest first. A row's name chooses the head; its two small buttons compare and mute it.
 // One row at a time is in the tab order; the arrow keys walk, Enter chooses, c compares, m mutes.
-const views = new WeakMap(); // parentElement -> View; the exported function runs again on new data or theme
 
-export default function headRanking({ data, parentElement, setTriggerValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.send = setTriggerValue;
-  view.update(data);
-  return () => views.delete(parentElement);
-}
+export default function headRanking(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) {
@@ -25,6 +18,7 @@ class View {
     this.list.addEventListener("keydown", (e) => this.key(e));
     this.list.addEventListener("focusin", (e) => this.makeCurrent(rowOf(e)));
   }
+  close() { this.root.remove(); }
 
   update(data) {
     const shape = `${data.heads}/${data.quantity}/${data.order.join()}/${data.values.join()}/${data.deviations?.join()}`;
@@ -92,7 +86,7 @@ class View {
     const row = this.rows[rowOf(e)];
     if (!row) return;
     const event = e.target === row.compare ? "compare" : e.target === row.mute ? "mute" : e.shiftKey ? "compare" : "pick";
-    this.send(event, row.head);
+    this.mount.setTriggerValue(event, row.head);
   }
 
   key(e) {
@@ -102,7 +96,7 @@ class View {
       const next = Math.max(0, Math.min(this.rows.length - 1, to));
       this.makeCurrent(next);
       this.rows[next].pick.focus();
-    } else if (e.key === "c" || e.key === "m") this.send(e.key === "c" ? "compare" : "mute", row.head);
+    } else if (e.key === "c" || e.key === "m") this.mount.setTriggerValue(e.key === "c" ? "compare" : "mute", row.head);
     else return;
     e.preventDefault();
   }

@@ -1,16 +1,9 @@
 // A text in which a person marks parts by selecting them. Python is told the marks, in UTF-16 units, and nothing else.
 // The text is one text node between marks, so that a place in it is the length of what stands before.
-const views = new WeakMap(); // parentElement -> View; the exported function runs again on new data or theme
 const HELP = "Drag over text to mark it; click a mark to remove it. By keyboard: select with Shift and the arrows, Enter marks, Delete removes.";
 const AGAIN = 500; // ms: the second press of a double click on a mark that the first one removed marks nothing
 
-export default function markSources({ data, parentElement, setStateValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.tell = (marks) => setStateValue("marks", marks);
-  view.update(data);
-  return () => { view.close(); views.delete(parentElement); };
-}
+export default function markSources(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) {
@@ -131,14 +124,14 @@ class View {
     this.past.push(this.marks);
     this.marks = marks;
     this.draw(caret);
-    this.tell(marks);
+    this.mount.setStateValue("marks", marks);
   }
 
   back() {
     if (!this.past.length) return;
     this.marks = this.past.pop();
     this.draw();
-    this.tell(this.marks);
+    this.mount.setStateValue("marks", this.marks);
   }
 
   draw(caret = null) {

@@ -17,12 +17,21 @@ const WORDS = {
     forward: "stronger blue = more of the response came from here",
     signed: "blue = the response relied on it, red = it counted against",
     reverse: "stronger blue = the source was used more here",
+    brief: { forward: "stronger blue = more came from here", signed: "blue = relied on, red = against", reverse: "stronger blue = used more here" },
     raw: "raw score",
     rest: "Hover the response to see where a part came from, or the prompt to see where it was used. Click keeps, Shift-click extends, Esc clears.",
+  },
+  average: {
+    forward: "stronger blue = more attention of all heads from the response to here",
+    reverse: "stronger blue = more attention of all heads from here to the source",
+    brief: { forward: "stronger blue = more attention", reverse: "stronger blue = looks at it more" },
+    raw: "attention",
+    rest: "Hover the response to see where the heads look from there, or the prompt to see what looks at it. Click keeps, Shift-click extends, Esc clears.",
   },
   attention: {
     forward: "stronger blue = more attention from the response to here",
     reverse: "stronger blue = more attention from here to the source",
+    brief: { forward: "stronger blue = more attention", reverse: "stronger blue = looks at it more" },
     raw: "attention",
     rest: "Hover the response to see where this head looks from there, or the prompt to see what looks at it. Click keeps, Shift-click extends, Esc clears.",
   },
@@ -31,7 +40,7 @@ const WORDS = {
 export default function tokenHeatmap(mount) { return mounted(View, mount); }
 
 class View {
-  constructor(parent) { this.parent = parent; }
+  constructor(parent) { Object.assign(this, { parent, rest: [] }); }
 
   update(data) {
     if (data.id !== this.id) this.open(data);
@@ -46,8 +55,8 @@ class View {
     const kept = this.textId === data.text_id ? { ...this.settings, pin: null, source: null } : null;
     this.close();
     Object.assign(this, { id: data.id, textId: data.text_id, compact: data.compact, settings: kept ?? { ...DEFAULTS, ...data.initial } });
-    Object.assign(this, { pointed: { target: null, source: null }, whole: data.whole, hasThought: data.sentence_kinds.includes("t") });
-    this.text = { prompt: data.prompt, response: data.response, both: data.prompt + data.response, titles: data.titles, parts: data.parts };
+    Object.assign(this, { pointed: { target: null, source: null }, whole: data.whole, wholeName: data.whole_name, hasThought: data.sentence_kinds.includes("t") });
+    this.text = { prompt: data.prompt, response: data.response, both: data.prompt + data.response, titles: data.titles, numbered: data.numbered, parts: data.parts };
     this.settled = data.compact; // once the scores are there, the prompt goes to the strongest source
     this.build(data);
     const promptOffsets = int32(data.prompt_tokens), responseOffsets = int32(data.response_tokens);
@@ -114,7 +123,8 @@ class View {
     const answer = this.hasThought ? "Answer" : "Response", keys = "Arrow keys move over the targets, Shift extends, Enter pins.";
     this.response = pane("response", `${answer}. ${keys}`);
     this.thought = this.hasThought ? pane("response thought", `Thought. ${keys}`) : null;
-    this.scopes = compact ? ["context"] : Object.keys(SCOPES).filter((scope) => scope !== "thought" || this.hasThought);
+    const has = (scope) => (scope !== "thought" || this.hasThought) && !(data.sealed && !data.own && reaches(scope)); // sealed: no more scores will come
+    this.scopes = compact ? ["context"] : Object.keys(SCOPES).filter(has);
     this.ruler = el("canvas", "ruler");
     this.ruler.title = "Where in the prompt the colour is. Click to go there.";
     this.forwardLegend = legend();
@@ -127,22 +137,22 @@ class View {
       point: (s) => this.point(this.pointed.target, s === null ? null : this.spanOf(s)),
       resize: () => this.again(),
     });
-    const promptNote = `${count(data.counts[0], "token")}${documents > 1 ? ` · ${documents} documents` : ""}`;
-    const promptBox = el("section", "pane", head("Prompt", promptNote, this.forwardLegend.box), el("div", "fill", this.prompt, this.ruler));
+    const promptNote = `${count(data.counts[0], "token")}${documents > 1 ? ` · ${documents} ${data.numbered ? "sources" : "documents"}` : ""}`;
+    const promptBox = el("section", "pane asked", head("Prompt", promptNote, this.forwardLegend.box), el("div", "fill", this.prompt, this.ruler));
     const [thought, said] = data.own_counts, answered = data.sentence_kinds.includes("a");
     const responseBox = el("section", "pane answer", head(answer, count(this.hasThought ? said : data.counts[1], "token"), this.reverseLegend.box), el("div", "fill", this.response));
     if (this.hasThought && !answered) responseBox.append(el("p", "nothing", "The response ended before its answer."));
     const thoughtBox = this.thought && el("section", "pane thinking", head("Thought", `${count(thought, "token")}${data.thought_closed ? "" : " · cut off"}`), el("div", "fill", this.thought));
     const panes = el("div", "panes", promptBox, thoughtBox, el("div", "side", responseBox, ...(compact ? [] : [this.list.box])));
     this.root.classList.toggle("with-thought", this.hasThought);
-    this.root.append(this.toolbar(compact), el("div", "now", this.readout, this.clearButton), panes, this.tip.box, this.live);
+    this.root.append(this.toolbar(compact), el("div", "now", el("div", "line", this.readout), this.clearButton), panes, this.tip.box, this.live);
     this.parent.append(this.root);
   }
 
   toolbar(compact) {
     const set = (name, slow) => (value) => this.change({ [name]: value }, slow);
     const percentOf = (v) => (v ? `< ${Math.round(v * 100)} % of the strongest` : "off");
-    this.signs = compact ? null : choice("Scores", "signed", [[false, "Positive"], [true, "Signed"]], "Signed also shows what counted against the response, in red; the attention of one head is never negative", set("signed"));
+    this.signs = compact ? null : choice("Scores", "signed", [[false, "Positive"], [true, "Signed"]], "Signed also shows what counted against the response, in red; attention that nothing was learned about is never negative", set("signed"));
     this.controls = compact
       ? [toggle("Show first-token sink", "sink", "Many heads park their attention on the first token. Hidden, it does not set the colour scale.", set("sink"))]
       : [
@@ -217,7 +227,7 @@ class View {
   // Tell Python; a slider tells when it rests.
   changed(slow) {
     clearTimeout(this.telling);
-    const tell = () => this.report({ ...this.settings });
+    const tell = () => this.mount.setStateValue("view", { ...this.settings });
     if (slow) this.telling = setTimeout(tell, 300);
     else tell();
     this.again();
@@ -259,11 +269,12 @@ class View {
     const tokens = () => this.reverse.units.map((_, u) => ({ first: u, last: u })).filter(({ first }) => this.kindOfUnit[first] !== "m");
     this.reverse.setItems(this.settings.unit === "sentence" ? this.sentences : tokens());
   }
+  partOf(item) { return this.text.parts.find((p) => p.tokenStart <= item.tokenStart && item.tokenStart < p.tokenEnd); }
   nameOf(item) {
-    const { titles, parts } = this.text, part = parts.find((p) => p.tokenStart <= item.tokenStart && item.tokenStart < p.tokenEnd);
-    if (!this.compact) return nameOfSource(item, { titles, part, thought: this.hasThought, ...this.settings });
+    const { titles, numbered } = this.text, part = this.partOf(item);
+    if (!this.compact) return nameOfSource(item, { titles, numbered, part, thought: this.hasThought, ...this.settings });
     if (part?.document == null) return part?.role || "Template";
-    return nameOfSource({ ...item, document: part.document, role: part.kind }, { titles, granularity: "document" });
+    return nameOfSource({ ...item, document: part.document, role: part.kind, alone: true }, { titles, numbered, granularity: "document", page: pageOf(item, part) });
   }
   textOf(item, length) { return excerpt(this.text.both.slice(item.start, item.end), length); }
   targetText(target, length) {
@@ -280,7 +291,10 @@ class View {
   // ---------------------------------------------------------------- drawing
 
   again() { this.drawn = null; this.schedule(); } // also what seems to be drawn already
-  schedule() { this.frame ??= requestAnimationFrame(() => this.draw()); }
+  schedule() {
+    clearTimeout(this.restLater); // what was put off must not come between a hover and its colours
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
 
   draw() {
     cancelAnimationFrame(this.frame);
@@ -296,21 +310,33 @@ class View {
     if (next.target !== before.target) this.drawTarget(target);
     if (next.source !== before.source) this.drawSource(source);
     this.clearButton.disabled = !pin && !kept;
+    clearTimeout(this.restLater);
+    this.restLater = setTimeout(() => this.goOn(), 80);
     if (this.settled) return;
     this.settled = true;
     this.bringStrongest("instant");
   }
 
-  // Mean score of every token for a target. Of the response only what stands before it counts: no target is its own source.
-  meanFor([first, last]) {
-    const perToken = new Float64Array(this.promptLength + this.length);
+  // What was put off, a part at a time: the next hover comes in between.
+  goOn() {
+    const part = this.rest.shift();
+    if (!part) return;
+    part();
+    this.restLater = setTimeout(() => this.goOn());
+  }
+
+  // Mean score of every token for a target, or for all that is attributed without one. No target is its own source, and what
+  // stands behind it scores nothing.
+  meanFor(target) {
+    const perToken = new Float64Array(this.promptLength + this.length), runs = target ? [target] : this.whole;
     if (!this.length) return perToken;
-    meanOfRows(this.scores, this.width, first, last, perToken.subarray(0, this.width));
-    return perToken.fill(0, this.promptLength + first);
+    meanOfRows(this.scores, this.width, runs, perToken.subarray(0, this.width));
+    for (const [first, last] of runs) perToken.fill(0, this.promptLength + first, this.promptLength + last + 1);
+    return perToken;
   }
 
   drawTarget(target) {
-    const { intensity, sink } = this.settings, signed = this.signed(), perToken = this.meanFor(target ?? this.whole);
+    const { intensity, sink } = this.settings, signed = this.signed(), perToken = this.meanFor(target);
     if (this.compact && !sink) perToken[0] = 0;
     const sums = sourceSums(this.items(), perToken);
     this.total = sumOfAbs(sums);
@@ -319,15 +345,14 @@ class View {
     const top = this.ranking.length ? Math.abs(this.values[this.ranking[0]]) : 0;
     const levels = levelsOf(this.values, top, this.settings);
     this.forward.paint(levels, 0);
-    this.forwardLegend.show(signed ? this.words.signed : this.words.forward, signed, intensity, top ? percent(this.share(top)) : "");
     this.drawReadout(target);
-    clearTimeout(this.restLater); // the text in view is recoloured in this frame; the rest follows when the pointer rests
-    this.restLater = setTimeout(() => {
-      const { painter, own } = this.forward.at(this.prompt);
-      drawRuler(this.ruler, painter, levels.subarray(0, own.length), this.style); // the prompt's sources come first
-      if (!this.compact) this.drawList(target, top);
-      this.forward.paint();
-    }, 80);
+    const { painter, own } = this.forward.at(this.prompt), share = top ? percent(this.share(top)) : "";
+    this.rest = [ // the text in view is recoloured in this frame; the rest follows when the pointer rests
+      () => this.forward.paint(undefined, MARGIN, true),
+      () => drawRuler(this.ruler, painter, levels.subarray(0, own.length), this.style), // the prompt's sources come first
+      () => this.forwardLegend.show(...this.legendWords(signed ? "signed" : "forward"), signed, intensity, share),
+      () => this.compact || this.drawList(target, top),
+    ];
   }
 
   drawSource(source) {
@@ -338,8 +363,9 @@ class View {
     this.used = source && this.useOf(source);
     const [best] = source ? largest(this.used, 1) : [], top = best === undefined ? 0 : Math.abs(this.used[best]);
     this.reverse.paint(source ? levelsOf(this.used, top, this.settings) : new Int8Array(items.length));
-    if (source) this.reverseLegend.show(signed ? this.words.signed : this.words.reverse, signed, intensity, top ? digits(top) : "");
+    if (source) this.reverseLegend.show(...this.legendWords(signed ? "signed" : "reverse"), signed, intensity, top ? digits(top) : "");
   }
+  legendWords(what) { return [this.words[what], this.words.brief[what]]; }
   // Score of the source for each target, (targets).
   useOf(source) {
     const [from, to] = [source[0], Math.min(source[1], this.width - 1)], ofPrompt = to < this.promptLength;
@@ -356,7 +382,7 @@ class View {
 
   drawList(target, top) {
     const items = this.items(), counting = this.values.reduce((sum, value) => sum + (value !== 0), 0), numbered = this.settings.granularity === "sentence";
-    this.list.show(this.ranking, counting, target ? `for “${this.targetText(target, 60)}”` : `for ${this.wholeName()}`, (s) => ({
+    this.list.show(this.ranking, counting, target ? `for “${this.targetText(target, 60)}”` : `for ${this.wholeName}`, (s) => ({
       name: this.nameOf(items[s]),
       cited: numbered && this.numbers.has(items[s].start) ? `[${this.numbers.get(items[s].start)}]` : "",
       text: this.textOf(items[s], 180),
@@ -368,14 +394,18 @@ class View {
     }));
   }
 
-  wholeName() { return this.hasThought ? "the whole answer" : "the whole response"; }
   nothingHere() {
     if (this.settings.scope === "thought") return "There is nothing of the thought before this.";
     return "The prompt has no context, so there are no sources.";
   }
   restWords() {
-    const first = this.settings.scope === "all" && !this.hasThought; // nothing of a whole response stands before it
-    return `Showing ${this.wholeName()}${first ? ", which has only the prompt before it" : ""}. ${this.words.rest}`;
+    const first = this.settings.scope === "all" && !this.items().some((item) => this.isBeforeWhole(item));
+    return `Showing ${this.wholeName}${first ? ", which has only the prompt before it" : ""}. ${this.words.rest}`;
+  }
+  // Whether it is in the response, and could score for what is attributed without a target.
+  isBeforeWhole({ role, tokenStart }) {
+    const t = tokenStart - this.promptLength;
+    return OWN.includes(role) && t < this.whole.at(-1)[1] && !this.whole.some(([first, last]) => first <= t && t <= last);
   }
   drawReadout(target) {
     const [top] = this.ranking, item = this.items()[top];
@@ -402,7 +432,7 @@ class View {
       fact("share", percent(this.share(this.values[s]))),
       fact(this.words.raw, digits(this.values[s])),
       fact("rank", `${rankOf(this.values, s)} of ${this.items().length}`),
-      el("small", "", this.settings.pin ? "for the pinned span" : `for ${this.wholeName()}`),
+      el("small", "", this.settings.pin ? "for the pinned span" : `for ${this.wholeName}`),
     ]);
   }
   tellUse(u) {
@@ -428,15 +458,18 @@ class View {
     cancelAnimationFrame(this.frame);
     this.root.remove();
     this.root = this.id = this.scoresId = this.drawn = this.cursor = this.frame = null;
+    this.rest = [];
   }
 }
 
 // Colour levels of values: proportional to the strongest at intensity 1, none below the threshold.
 function levelsOf(values, top, { intensity, threshold }) {
-  return Int8Array.from(values, (value) => {
-    const part = top ? Math.min(1, Math.abs(value) / top) : 0;
-    return part && part >= threshold ? Math.sign(value) * Math.round(LEVELS * part ** (1 / intensity)) : 0;
-  });
+  const levels = new Int8Array(values.length);
+  for (let i = 0; top && i < values.length; i++) {
+    const part = Math.min(1, Math.abs(values[i]) / top);
+    if (part && part >= threshold) levels[i] = Math.sign(values[i]) * Math.round(LEVELS * (intensity === 1 ? part : part ** (1 / intensity)));
+  }
+  return levels;
 }
 
 // The run of units that holds tokens first..last.

@@ -7,6 +7,7 @@
 
 const LEVELS = 24;
 const MARGIN = 300; // px drawn beyond the visible part once the pointer rests, so that scrolling shows no bare text
+const AHEAD = 200; // so many shapes at most are made before they are needed, while the pointer rests
 const MARKS = ["pin", "on", "picked", "cursor"]; // pinned, pointed at; the source pointed at or pinned; where the keyboard is
 
 class Painter {
@@ -55,18 +56,19 @@ class Painter {
     return `${scroller.clientWidth} ${scroller.scrollHeight} ${last?.offsetLeft} ${last?.offsetTop}`;
   }
 
-  paint(levels = this.levels, margin = MARGIN) {
+  // ahead: also make the shapes of what has no colour yet, where they are few; the hover that needs them finds them then.
+  paint(levels = this.levels, margin = MARGIN, ahead = false) {
     this.levels = levels;
     if (!levels || !this.items.length) return;
     const { scrollTop, clientHeight } = this.scroller, { top, bottom } = this.boxes();
     const first = lowerBound(bottom, scrollTop - margin), end = scrollTop + clientHeight + margin;
-    const fresh = [];
-    let last = first;
-    for (; last < top.length && top[last] < end; last++)
-      if (levels[last] && !this.paths[last]) fresh.push([last, this.shape(this.items[last])]); // read all, then write all
+    const fresh = [], last = lowerBound(top, end), every = ahead && last - first <= AHEAD;
+    for (let i = first; i < last; i++)
+      if ((levels[i] || every) && !this.paths[i]) fresh.push([i, this.shape(this.items[i])]); // read all, then write all
     for (const [i, shape] of fresh) {
       this.paths[i] = svg("path");
       this.paths[i].setAttribute("d", shape);
+      this.paths[i].style.fillOpacity = 0;
       this.heat.append(this.paths[i]);
     }
     for (let i = first; i < last; i++) if (this.painted[i] !== levels[i]) this.set(i, levels[i]);

@@ -21,13 +21,14 @@ function button(cls, text, press) {
   return b;
 }
 function legend() {
-  const words = el("span", "words"), low = el("span"), ramp = el("i", "ramp"), high = el("span");
-  const box = el("div", "legend", el("span", "scale", low, ramp, high), words); // drawn from the right; words that do not fit go
+  const words = el("span", "words"), brief = el("span", "words brief"), low = el("span"), ramp = el("i", "ramp"), high = el("span");
+  const box = el("div", "legend", el("span", "scale", low, ramp, high), words, brief); // drawn from the right; in a narrow pane with its brief words
   let bent; // what the ramp was drawn for
   return {
     box,
-    show(text, signed, intensity, top) { // the ramp bends with Intensity, as the text does
+    show(text, short, signed, intensity, top) { // the ramp bends with Intensity, as the text does
       put(words, text);
+      put(brief, short);
       box.title = text;
       put(low, top ? (signed ? `−${top}` : "0") : "");
       put(high, top);

@@ -23,12 +23,14 @@ function beside(left, width, right, more) {
   return out;
 }
 
-// Mean over response rows first..last (inclusive) of the (response, width) matrix, into out (width).
-function meanOfRows(scores, width, first, last, out) {
+// Mean over the response rows of runs [first, last] (inclusive) of the (response, width) matrix, into out (width).
+function meanOfRows(scores, width, runs, out) {
+  let rows = 0;
   out.fill(0);
-  for (let row = first; row <= last; row++)
-    for (let c = 0, at = row * width; c < width; c++) out[c] += scores[at + c];
-  for (let c = 0, k = last - first + 1; c < width; c++) out[c] /= k;
+  for (const [first, last] of runs)
+    for (let row = first; row <= last; row++, rows++)
+      for (let c = 0, at = row * width; c < width; c++) out[c] += scores[at + c];
+  for (let c = 0; c < width; c++) out[c] /= rows || 1;
   return out;
 }
 

@@ -36,14 +36,17 @@ function ownersOf(items, count) {
   return owners;
 }
 
-// What a source is called in a list, from its role and number.
-function nameOfSource(item, { titles, granularity, scope, thought, part }) {
+// What a source is called in a list, from its role, page and number. A whole document is on no page.
+function nameOfSource(item, { titles, numbered, granularity, scope, thought, part, page = granularity === "document" ? null : pageOf(item, part) }) {
   const title = titles[item.document];
   const which = granularity === "document" || (item.alone && item.role !== "context") ? "" : ` · ${granularity} ${item.number}`;
   if (item.role === "title") return `Title${titles.length > 1 ? ` of doc ${item.document + 1}` : ""}`;
   if (item.role === "context") {
-    if (titles.length > 1) return `Doc ${item.document + 1}${title ? ` · ${excerpt(title, 40)}` : ""}`;
-    if (!which) return title ? excerpt(title, 40) : "Context";
+    const place = page ? (title ? `${excerpt(title, 32)}, p. ${page}` : `Page ${page}`) : title && excerpt(title, 40);
+    if (titles.length > 1 && numbered) return title;
+    if (titles.length > 1) return `Doc ${item.document + 1}${place ? ` · ${place}` : ""}`;
+    if (!which) return (place || "Context") + (item.alone ? "" : ` · part ${item.number}`); // where control tokens cut it
+    if (page) return place + which;
     return scope === "context" ? capital(which.slice(3)) : `Context${which}`; // where there is nothing else, its number says enough
   }
   const role = { thought: "Thought", response: thought ? "Answer" : "Response" }[item.role] ?? part?.role ?? capital(item.role);
@@ -60,21 +63,27 @@ function cite(view) {
     if (!/[\p{L}\p{N}]/u.test(sentence.text)) continue;
     const values = sourceSums(items, view.meanFor(view.tokensOf(sentence))), total = sumOfAbs(values);
     for (const s of citedSources(values)) {
-      const item = items[s], share = percent(values[s] / total);
+      const item = items[s], share = percent(values[s] / total), place = placeOf(view, item);
       if (!numbers.has(item.start)) {
         numbers.set(item.start, numbers.size + 1);
         markSource(view.forward.units[item.first].node, numbers.get(item.start));
       }
       const number = numbers.get(item.start), mark = button("cite", `[${number}]`, () => view.jump(item));
       mark.title =
-        `Source ${number}: ${share} of this sentence's score\n“${view.textOf(item, 140)}”\n\nCited are sentences with at least ` +
+        `Source ${number}${place}: ${share} of this sentence's score\n“${view.textOf(item, 140)}”\n\nCited are sentences with at least ` +
         `${percent(citedFrom(items.length))} (an even split would be ${percent(1 / items.length)}) and at least half of the strongest one's ` +
         "share, three at most. A mark says what the model used, not that it is true; no mark does not mean unverified.";
-      mark.setAttribute("aria-label", `Go to source ${number}, ${share}`);
+      mark.setAttribute("aria-label", `Go to source ${number}${place}, ${share}`);
       sentence.cites.append(mark);
     }
   }
   return numbers;
+}
+
+// " (harbour, p. 2)" for a source of a document with pages.
+function placeOf(view, item) {
+  const page = pageOf(item, view.partOf(item));
+  return page ? ` (${nameOfSource({ ...item, alone: true }, { titles: view.text.titles, granularity: "document", page })})` : "";
 }
 
 // The number of a cited source, right before its first letter: in front of the space it would seem to end the sentence before.

@@ -29,12 +29,12 @@ class Spread {
   }
 
   moved() { for (const painter of this.painters) painter.moved(); }
-  paint(levels, margin) {
+  paint(levels, margin, ahead) {
     this.painters.forEach((painter, p) => {
       const own = this.own[p], count = own.length;
       if (!count) return;
       const together = own[count - 1] - own[0] === count - 1;
-      painter.paint(levels && (together ? levels.subarray(own[0], own[0] + count) : Int8Array.from(own, (i) => levels[i])), margin);
+      painter.paint(levels && (together ? levels.subarray(own[0], own[0] + count) : Int8Array.from(own, (i) => levels[i])), margin, ahead);
     });
   }
   mark(name, run) { this.painters.forEach((painter, p) => painter.mark(name, run && this.part(p, run))); }

@@ -79,7 +79,8 @@ function unitElement(text, u) {
 }
 
 // The prompt: documents as cards, other parts with their role, and the template between them (hidden by default).
-function buildPrompt(pane, { prompt, parts, offsets, titles }) {
+// numbered: the titles say by themselves which document is which.
+function buildPrompt(pane, { prompt, parts, offsets, titles, numbered }) {
   const units = [];
   let card = null, token = 0, char = 0;
   const add = (box, start, end, from, to) => {
@@ -99,16 +100,18 @@ function buildPrompt(pane, { prompt, parts, offsets, titles }) {
     if (!belongs) {
       card = part.document == null ? null : { document: part.document, box: el("section", "doc"), name: el("span", "name") };
       if (card) {
-        const alone = titles.length < 2; // one context needs no number
-        card.box.append(el("header", "", ...(alone ? [] : [el("b", "badge", `Doc ${part.document + 1}`)]), card.name));
-        card.box.setAttribute("aria-label", `Document ${part.document + 1}`);
+        const bare = titles.length < 2 || numbered; // one context needs no number
+        card.box.append(el("header", "", ...(bare ? [] : [el("b", "badge", `Doc ${part.document + 1}`)]), card.name));
+        card.box.setAttribute("aria-label", numbered ? titles[part.document] : `Document ${part.document + 1}`);
         pane.append(card.box);
       }
     }
     if (part.kind === "title" && card) add(card.name, part.start, part.end, part.tokenStart, part.tokenEnd);
     else {
       const body = el("div", "body");
+      const first = units.length;
       add(body, part.start, part.end, part.tokenStart, part.tokenEnd);
+      markPages(part, units.slice(first));
       if (card && part.kind === "context") {
         if (!card.name.hasChildNodes()) card.name.append(readable(titles[part.document] || "Context"));
         card.box.append(body);
@@ -119,6 +122,18 @@ function buildPrompt(pane, { prompt, parts, offsets, titles }) {
   }
   template(pane, prompt.length, offsets.length / 2);
   return units;
+}
+
+// The page on which a source begins, if its document has pages (see `page_of` in at2_core/sources.py).
+const pageOf = (item, part) => part?.pages?.findLast(([start]) => start <= item.start)?.[1];
+
+// The number of each page above its first line; no text, so that it is nothing to point at.
+function markPages(part, units) {
+  for (const [start, number] of part.pages) {
+    const mark = el("i", "page"), unit = units.find(({ end }) => end > start);
+    mark.dataset.page = number;
+    unit?.node.before(mark);
+  }
 }
 
 // The response: sentences of units; each with a place for its citations, before the white space that ends it.

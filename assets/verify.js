@@ -1,16 +1,9 @@
 // What a removal did: what was taken away, how much less likely that made the words, what the model says now.
 // And what a check found: predicted against measured, a point for each ablation. Above both, what is at work.
 // Every text is a text node. All of it is one component, so that what is watched while it runs is one element of the page.
-const views = new WeakMap(); // parentElement -> View; the exported function runs again on new data or theme
 const PLOT = { width: 400, height: 230, left: 46, right: 10, top: 10, bottom: 40 };
 
-export default function verify({ data, parentElement, setTriggerValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.stop = (name) => setTriggerValue("stop", name);
-  view.update(data);
-  return () => { view.root.remove(); views.delete(parentElement); };
-}
+export default function verify(mount) { return mounted(View, mount); }
 
 class View {
   constructor(parent) {
@@ -32,6 +25,7 @@ class View {
     const { drop, answers } = data.removal, said = [drop?.headline, answers && !answers.after.streaming ? answers.headline : "", data.check?.headline];
     put(this.live, said.filter(Boolean).join(" "));
   }
+  close() { this.root.remove(); }
 
   // The same nodes again: a button must not be exchanged under the pointer.
   tell(lines) {
@@ -58,7 +52,7 @@ class View {
   progress(name) {
     const text = el("span"), bar = el("span", "done"), button = el("button", "stop");
     button.type = "button";
-    button.addEventListener("click", () => this.stop(name));
+    button.addEventListener("click", () => this.mount.setTriggerValue("stop", name));
     return { box: el("div", "", text, button, el("div", "going", bar)), text, bar, button };
   }
 }

@@ -1,14 +1,4 @@
-// Where a view is on the page: one for each element that the component is mounted in, as tall as the window leaves room for.
-
-const views = new WeakMap(); // parentElement -> view: a component's function runs again on new data and on a new theme
-
-function mounted(View, { data, parentElement, setStateValue }) {
-  let view = views.get(parentElement);
-  if (!view) views.set(parentElement, (view = new View(parentElement)));
-  view.report = (state) => setStateValue("view", state);
-  view.update(data);
-  return () => { view.close(); views.delete(parentElement); };
-}
+// Where a view is on the page: as tall as the window leaves room for, and drawn again where its text has moved.
 
 // What moves the text without a person's hand on it: sizes of its boxes, fonts, what the page puts above. Returns its end.
 function watchPlace(view, boxes, painters) {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Attribution,
         all_token_scores,
         attribute,
+        attribute_given,
         head_attention,
         head_features,
         token_scores,
@@ -55,13 +56,13 @@ if TYPE_CHECKING:
     from .prompts import ContextTask, Document, Part, Prompt, Turn, follow_up
     from .reference import import_reference
     from .run_places import find_runs
-    from .sources import GRANULARITIES, SCOPES, Source, cut, cut_all, split_sentences
+    from .sources import GRANULARITIES, SCOPES, Source, cut, cut_all, page_of, split_sentences
     from .thoughts import markers_of, split_thoughts
     from .verification import answer_without, check, remove_top
 
 _HOME = {
     "ablation": "ablate log_prob outcome random_keep",
-    "attribution": "Attribution all_token_scores attribute head_attention head_features token_scores",
+    "attribution": "Attribution all_token_scores attribute attribute_given head_attention head_features token_scores",
     "baselines": "METHODS Method find_method matrix",
     "catalogue": "add_estimator export_to_hub_folder list_estimators remove_estimator",
     "collecting": "estimate",
@@ -80,7 +81,7 @@ _HOME = {
     "prompts": "ContextTask Document Part Prompt Turn follow_up",
     "reference": "import_reference",
     "run_places": "find_runs",
-    "sources": "GRANULARITIES SCOPES Source cut cut_all split_sentences",
+    "sources": "GRANULARITIES SCOPES Source cut cut_all page_of split_sentences",
     "thoughts": "markers_of split_thoughts",
     "verification": "answer_without check remove_top",
 }

@@ -1,6 +1,7 @@
 """Read attention from response to prompt inside the model's own kernels.
 
 `reading`       while it lasts, every attention layer leaves its queries and keys in a `Reader`
+`contracting`   while it lasts, every layer's weights are summed at once, and nothing of it is kept
 `Trace`         what was read: the queries of the response's rows and all keys, layer by layer
 `weights`       softmax weights of one layer, computed from the trace in blocks of rows
 `visit`         weights of every layer in turn, in blocks of rows, whichever kind of trace it is
@@ -40,11 +41,12 @@ BLOCK_FLOATS = (
 
 @dataclass
 class LayerTrace:
-    """What one attention layer did for the response: queries (heads, rows, width), keys (kv heads, tokens, width)."""
+    """What one attention layer did for the response: queries (heads, rows, width), keys, values (kv heads, tokens, width)."""
 
     queries: Tensor
     keys: Tensor
     scaling: float
+    values: Tensor | None = None
     softcap: float | None = None
     sinks: Tensor | None = None  # (heads,) logits that take part in the softmax and are then dropped
     mask: Tensor | None = (
@@ -59,10 +61,16 @@ class LayerTrace:
 
 @dataclass
 class Trace:
-    """Queries of the rows that predict the response, and all keys; row t (from 0) sits at position `first_row + t`."""
+    """Queries of the rows that predict the response, and all keys; row t (from 0) sits at position `first_row + t`.
+
+    numbers: of the layers that have heads, as the model counts them. stream: the end of the residual stream, (rows, width),
+    where it was watched (`readout`).
+    """
 
     layers: list[LayerTrace]
     first_row: int
+    numbers: tuple[int, ...] = ()
+    stream: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -86,6 +94,7 @@ class Trace:
         for layer in self.layers:
             layer.queries = layer.queries[:, :num_rows]
             layer.mask = None if layer.mask is None else layer.mask[:, :num_rows]
+        self.stream = None if self.stream is None else self.stream[:num_rows]
         return self
 
 
@@ -98,11 +107,18 @@ class Reader:
     masks: dict[int, list[Tensor | None]] = field(default_factory=dict)
     latest: dict[int, dict[str, Any]] = field(default_factory=dict)
     cut_masks: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)  # layers share a pass's masks
+    gave: list[tuple[Any, Tensor]] | None = None  # what each layer's heads gave, where somebody wants to know
 
     def see(
-        self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        options: dict[str, Any],
     ) -> None:
-        """query: (1, heads, rows, width); key: (1, kv heads, tokens, width), the cached ones included."""
+        """query: (1, heads, rows, width); key, value: (1, kv heads, tokens, width), the cached ones included."""
         rows, tokens = query.shape[2], key.shape[2]
         start = max(self.first_row - (tokens - rows), 0)
         if start >= rows:
@@ -113,18 +129,13 @@ class Reader:
         self.masks.setdefault(layer, []).append(
             None if mask is None else self._cut(mask, start, rows, tokens)
         )
-        scaling = options.get("scaling")
-        sinks = options.get("s_aux", getattr(module, "sinks", None))
-        own = key.untyped_storage().nbytes() <= 2 * key.nbytes
         self.latest[layer] = {
-            "keys": (key if own else key.clone())[0],
-            "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-            "softcap": options.get("softcap"),
-            "sinks": None if sinks is None else sinks.detach(),
-            "window": options.get("sliding_window"),
+            "keys": _own(key)[0],
+            "values": _own(value)[0],
+            **_how(module, query, options),
         }
 
-    def _cut(self, mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:
+    def _cut(self, mask: Any, start: int, rows: int, tokens: int) -> Tensor | None:
         for whole, part in self.cut_masks:
             if whole is mask:
                 return part
@@ -145,14 +156,54 @@ class Reader:
                 joined[identity] = _join_masks(parts, counts, seen["keys"].shape[1])
             mask = joined[identity]
             layers.append(LayerTrace(queries=torch.cat(self.queries[layer], dim=1), mask=mask, **seen))
-        return Trace(layers, self.first_row)
+        return Trace(layers, self.first_row, tuple(sorted(self.latest)))
 
 
-_reader: ContextVar[Reader | None] = ContextVar("at2_reader", default=None)
+@dataclass
+class EarlyReader:
+    """Sums each layer's weights at once, so that neither its queries nor its keys outlive it: one pass of a whole sequence.
+
+    thetas: (estimators, layers, heads). numbers: of the layers that have heads. totals: float32 (estimators, rows, columns),
+    what `contract` would give of a trace.
+    """
+
+    first_row: int
+    thetas: Tensor
+    numbers: tuple[int, ...]
+    totals: Tensor
+    gave: None = None
+
+    def see(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, options: dict[str, Any]
+    ) -> None:
+        """As `Reader.see`."""
+        theta = self.thetas[:, self.numbers.index(module.layer_idx)].to(query.device)
+        if not theta.any():
+            return
+        rows, tokens = query.shape[2], key.shape[2]
+        seen = None if mask is None else _rows_of(mask, self.first_row, rows, tokens)
+        layer = LayerTrace(query[0, :, self.first_row :], key[0], mask=seen, **_how(module, query, options))
+        for part in blocks(layer):
+            summed = torch.einsum("eh,hrn->ern", theta, weights(layer, self.first_row, part))
+            self.totals[:, part] += summed[:, :, : self.totals.shape[2]].to(self.totals.device)
+
+
+_reader: ContextVar[Reader | EarlyReader | None] = ContextVar("at2_reader", default=None)
 _installed: dict[
     int, tuple[int, str]
 ] = {}  # id(model) -> (how many readings are open, the kernel to give back)
 _install_lock = threading.Lock()
+
+
+def _how(module: Any, query: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    """What else a layer's weights depend on."""
+    scaling, sinks = options.get("scaling"), options.get("s_aux", getattr(module, "sinks", None))
+    return {
+        "scaling": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        "softcap": options.get("softcap"),
+        "sinks": None if sinks is None else sinks.detach(),
+        "window": options.get("sliding_window"),
+    }
 
 
 @contextlib.contextmanager
@@ -169,11 +220,29 @@ def reading(model: Any, first_row: int) -> Iterator[Reader | EagerReader]:
         with EagerReader(model, first_row).watching() as watcher:
             yield watcher
         return
-    _install(model)
     reader = Reader(first_row)
+    with _given_to(reader, model):
+        yield reader
+
+
+@contextlib.contextmanager
+def contracting(
+    model: Any, first_row: int, thetas: Tensor, numbers: tuple[int, ...], num_rows: int, num_columns: int
+) -> Iterator[EarlyReader]:
+    """`contract` for several thetas (estimators, layers, heads) while one forward pass over a whole sequence runs, by a model
+    that takes its attention from transformers' attention interface. No trace is left."""
+    totals = torch.zeros(len(thetas), num_rows, num_columns, dtype=torch.float32, device=thetas.device)
+    reader = EarlyReader(first_row, thetas.float(), numbers, totals)
+    with _given_to(reader, model):
+        yield reader
+
+
+@contextlib.contextmanager
+def _given_to(reader: Reader | EarlyReader, model: Any) -> Iterator[None]:
+    _install(model)
     token = _reader.set(reader)
     try:
-        yield reader
+        yield
     finally:
         _reader.reset(token)
         _uninstall(model)
@@ -242,21 +311,49 @@ def visit(
 
 
 @torch.inference_mode()
-def contract(trace: Trace | EagerTrace, theta: Tensor, num_columns: int) -> Tensor:
+def contract(
+    trace: Trace | EagerTrace, theta: Tensor, num_columns: int, written: Written | None = None
+) -> Tensor:
     """sum over l, h of theta[l, h] * A[l, h, row, column]: float32 (rows, num_columns).
 
     theta: (layers, heads). This is the paper's score (arXiv 2504.13752, section 3) before positions are summed to sources;
-    heads are summed inside the block of rows, so that no array of size heads x rows x tokens ever exists.
+    heads are summed inside the block of rows, so that no array of size heads x rows x tokens ever exists. written: what heads
+    write is added, with coefficients of its own.
     """
     theta = theta.to(device=trace.device, dtype=torch.float32)
     total = torch.zeros(trace.num_rows, num_columns, dtype=torch.float32, device=trace.device)
+    wanted = theta if written is None else torch.stack([theta, written.coefficients.to(theta)], dim=-1)
 
     def add(layer: int, rows: slice, block: Tensor) -> None:
         summed = torch.mv(block.reshape(len(block), -1).T, theta[layer].to(block.device))
+        if written is not None:
+            given = written.coefficients[layer].to(block)[:, None, None]
+            summed += (written.block(trace, layer, rows, block) * given).sum(dim=0).reshape(-1)
         total[rows] += summed.reshape(block.shape[1:])[:, :num_columns].to(total.device)
 
-    visit(trace, add, only=[layer for layer, coefficients in enumerate(theta) if coefficients.any()])
+    visit(trace, add, only=[layer for layer, coefficients in enumerate(wanted) if coefficients.any()])
     return total
+
+
+@dataclass
+class Written:
+    """What heads write towards the response's tokens. coefficients: (layers, heads). queries: of a layer, (heads, rows, value
+    width), see `readout`; the last layer's are kept while its blocks are visited."""
+
+    coefficients: Tensor
+    queries: Callable[[int], Tensor]
+    latest: tuple[int, Tensor] | None = None
+
+    def block(self, trace: Trace | EagerTrace, layer: int, rows: slice, weights: Tensor) -> Tensor:
+        """float32 (heads, rows, tokens): the direct contribution of each head and token to log p of each row's token."""
+        assert isinstance(trace, Trace)
+        values = trace.layers[layer].values
+        assert values is not None
+        if self.latest is None or self.latest[0] != layer:
+            self.latest = layer, self.queries(layer)
+        heads, count, tokens = weights.shape
+        grouped = self.latest[1][:, rows].reshape(len(values), heads // len(values) * count, -1)
+        return weights * torch.matmul(grouped, values.float().transpose(1, 2)).reshape(heads, count, tokens)
 
 
 def _install(model: Any) -> None:
@@ -287,8 +384,11 @@ def _register(kernel: str) -> None:
     ) -> Any:
         reader = _reader.get()
         if reader is not None:
-            reader.see(module, query, key, attention_mask, options)
-        return _stock(kernel, module)(module, query, key, value, attention_mask, **options)
+            reader.see(module, query, key, value, attention_mask, options)
+        result = _stock(kernel, module)(module, query, key, value, attention_mask, **options)
+        if reader is not None and reader.gave is not None:
+            reader.gave.append((module, result[0]))
+        return result
 
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[kernel])
@@ -301,8 +401,19 @@ def _stock(kernel: str, module: Any) -> Callable[..., Any]:
     return sys.modules[type(module).__module__].eager_attention_forward
 
 
-def _rows_of(mask: Tensor, start: int, rows: int, tokens: int) -> Tensor | None:
+def _own(states: Tensor) -> Tensor:
+    """A view would keep what it is cut from alive."""
+    return states if states.untyped_storage().nbytes() <= 2 * states.nbytes else states.clone()
+
+
+def _rows_of(mask: Any, start: int, rows: int, tokens: int) -> Tensor | None:
     """The mask's rows from `start` on, or None if they hide nothing beyond the future."""
+    if not isinstance(mask, Tensor):  # flex attention's: a function of the positions
+        device = mask.kv_num_blocks.device
+        row, column = torch.arange(start, rows, device=device), torch.arange(tokens, device=device)
+        zero = torch.zeros((), dtype=torch.long, device=device)
+        shown = mask.mask_mod(zero, zero, row[:, None], column[None])
+        return shown.expand(len(row), tokens)[None].clone()
     mask = mask[0, :, start:rows, :tokens]
     if mask.shape[1] == 1:  # a decoding step sees the past alone, so an empty mask needs no keeping
         empty = mask.all() if mask.dtype == torch.bool else (mask == 0).all()

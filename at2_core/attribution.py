@@ -1,11 +1,12 @@
 """theta times attention, summed to sources: how much each source counts towards each response token.
 
 `attribute`        scores (response, sources) at any granularity, for the context, the prompt or the response so far
+`attribute_given`  the same of a given response, in one pass that keeps nothing
 `span_scores`      one target's scores from the tokens' scores
 `head_attention`   one head's pattern (response, prompt)
 `head_features`    every head's attention per source (layers, heads, response, sources)
 
-All three read the trace that `generate` and `replay` leave; none runs the model, unless the trace is gone.
+All read the trace that `generate` and `replay` leave; none runs the model, unless the trace is gone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .attention import Trace, contract, visit
+from .attention import Trace, Written, contract, visit
 from .eager import EagerTrace
 from .errors import At2Error
 from .estimator import Estimator, check_estimator
-from .generation import Generation, retrace
+from .generation import Generation, replay_scored, retrace
 from .models import LanguageModel
+from .prompts import ContextTask
+from .readout import find_readout, no_readout, written_queries
 from .sources import OWN_ROLES, Source, cut, cut_all
 from .thoughts import Markers, markers_of
+
+REACHING = ("thought", "all")  # scopes whose sources may stand in the response
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,50 @@ def attribute(
     (of the response itself) or "all" (the prompt and the response so far). markers: what a thought stands between, by
     default as the tokenizer knows them. Raises EstimatorMismatch.
     """
+    per_token = (all_token_scores if scope in REACHING else token_scores)(lm, gen, est)
+    return _by_source(lm, gen, est, per_token, granularity, scope, markers)
+
+
+def attribute_given(
+    lm: LanguageModel,
+    task: ContextTask,
+    response: str,
+    est: Estimator,
+    granularity: str = "sentence",
+    scope: str = "context",
+    *,
+    markers: Markers | None = None,
+) -> tuple[Generation, Attribution]:
+    """`replay` and `attribute` in one forward pass that keeps no trace: for long prompts, whose queries and keys of all layers
+    would take more memory than the pass itself. What is asked of a head later reads the response again.
+
+    Raises what `replay` and `attribute` raise; At2Error for an estimator with direct contributions, which need the trace.
+    """
+    check_estimator(est, lm)
+    if est.direct is not None:
+        raise At2Error(
+            f"{est.name!r} has direct contributions, which are known only when the response has been read; use replay and "
+            "attribute."
+        )
+    gen, seen = replay_scored(lm, task, response, torch.from_numpy(est.theta)[None])
+    reached = np.zeros((gen.num_tokens, len(gen.rendered.ids) + gen.num_tokens), np.float32)
+    reached[:, : seen.shape[2]] = seen[0].cpu().numpy()
+    per_token = reached if scope in REACHING else reached[:, : len(gen.rendered.ids)]
+    return gen, _by_source(lm, gen, est, per_token, granularity, scope, markers)
+
+
+def _by_source(
+    lm: LanguageModel,
+    gen: Generation,
+    est: Estimator,
+    per_token: np.ndarray,
+    granularity: str,
+    scope: str,
+    markers: Markers | None,
+) -> Attribution:
     sources = cut_all(gen, granularity, scope, markers=markers or markers_of(lm.tokenizer))
-    reaching = scope in ("thought", "all")
-    per_token = (all_token_scores if reaching else token_scores)(lm, gen, est)
-    scores = sum_to_sources(per_token, sources)
-    return Attribution(
-        scores, sources, gen.response_offsets, est.name, granularity, scope, per_token if reaching else None
-    )
+    scores, kept = sum_to_sources(per_token, sources), per_token if scope in REACHING else None
+    return Attribution(scores, sources, gen.response_offsets, est.name, granularity, scope, kept)
 
 
 def token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarray:
@@ -90,7 +132,7 @@ def token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarr
     n = len(gen.rendered.ids)
     if not gen.response_ids:
         return np.zeros((0, n), np.float32)
-    return contract(trace_of(lm, gen), torch.from_numpy(est.theta), n).cpu().numpy()
+    return _contracted(lm, gen, est, n)
 
 
 def all_token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.ndarray:
@@ -102,9 +144,25 @@ def all_token_scores(lm: LanguageModel, gen: Generation, est: Estimator) -> np.n
     n, count = len(gen.rendered.ids), gen.num_tokens
     out = np.zeros((count, n + count), np.float32)
     if count:  # the last token has not been read: nothing follows it
-        seen = contract(trace_of(lm, gen), torch.from_numpy(est.theta), n + count - 1)
-        out[:, : n + count - 1] = seen.cpu().numpy()
+        out[:, : n + count - 1] = _contracted(lm, gen, est, n + count - 1)
     return out
+
+
+def _contracted(lm: LanguageModel, gen: Generation, est: Estimator, num_columns: int) -> np.ndarray:
+    written = None if est.direct is None else written_by(lm, gen, torch.from_numpy(est.direct))
+    theta = torch.from_numpy(est.theta)
+    return contract(trace_of(lm, gen), theta, num_columns, written).cpu().numpy()
+
+
+def written_by(lm: LanguageModel, gen: Generation, coefficients: Tensor) -> Written:
+    """What heads write towards the response's tokens, with a coefficient (layers, heads) each. Raises At2Error where a model's
+    heads do not simply add to what is read out."""
+    readout = find_readout(lm.model)
+    if readout is None:
+        raise no_readout(lm.name)
+    trace = trace_of(lm, gen)
+    assert isinstance(trace, Trace)
+    return Written(coefficients, written_queries(readout, trace, gen.response_ids))
 
 
 def span_scores(token_scores: np.ndarray, sources: Sequence[Source], first: int, last: int) -> np.ndarray:
@@ -169,12 +227,21 @@ def head_features(lm: LanguageModel, gen: Generation, granularity: str = "senten
 
 @torch.inference_mode()
 def source_features(
-    lm: LanguageModel, gen: Generation, sources: Sequence[Source], targets: Sequence[slice]
+    lm: LanguageModel,
+    gen: Generation,
+    sources: Sequence[Source],
+    targets: Sequence[slice],
+    *,
+    direct: bool = False,
 ) -> Tensor:
-    """float32 (layers, heads, targets, sources): attention of every head to each source, mean over each target's rows."""
+    """float32 (layers, heads, targets, sources): attention of every head to each source, mean over each target's rows.
+
+    direct: what every head writes towards the response instead. Raises At2Error where that cannot be told.
+    """
     if not gen.response_ids or not sources:
         return torch.zeros(lm.num_layers, lm.num_heads, len(targets), len(sources), dtype=torch.float32)
     trace = trace_of(lm, gen)
+    written = written_by(lm, gen, torch.zeros(0)) if direct else None
     # Types are named: loading a model changes torch's default meanwhile, for every thread.
     floats: dict[str, Any] = {"dtype": torch.float32, "device": trace.device}
     mean = torch.zeros(len(targets), trace.num_rows, **floats)
@@ -189,6 +256,8 @@ def source_features(
     out = torch.zeros(trace.num_layers, trace.num_heads, len(targets), len(sources), **floats)
 
     def add(layer: int, rows: slice, block: Tensor) -> None:
+        if written is not None:
+            block = written.block(trace, layer, rows, block)
         block = block[:, :, first:last].to(trace.device)
         summed = torch.zeros(*block.shape[:2], len(sources) + 1, **floats).index_add_(2, index, block)
         out[layer] += torch.einsum("gt,hts->hgs", mean[:, rows], summed[:, :, :-1])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from .ablation import ablate, log_prob, outcome, random_keep
 from .attribution import sum_to_sources, token_scores
-from .errors import At2Error
+from .errors import At2Error, EstimatorFileError
 from .estimator import Estimator, uniform_estimator
 from .generation import Generation, response_targets
 from .gradients import gradient_norm, input_x_gradient
@@ -35,7 +36,15 @@ LASSO_ALPHA = 0.01  # ContextCite's published settings (arXiv 2409.00729): stand
 CONTEXT_CITE_KEEP = 0.5
 CONTEXT_CITE_COUNTS = (32, 64, 128, 256)
 
-_OF_THETA = re.compile(r"at2|best_head|shuffled_heads|top_heads(?:_([1-9]\d{0,3}))?")
+REFINED_COUNTS = (8, 32, 64)
+# Of refining, chosen on validation examples.
+REFINED_ALPHA = 0.09  # of the deviation of what is explained, over the root of the number of ablations
+LEAST_TRUST = 0.3  # against the mean one: what AT2 scores at zero may still turn out to count
+LEAST_SPREAD = 1e-6  # nats; below it ablations did nothing to a token
+
+_OF_THETA = re.compile(
+    r"at2|best_head|shuffled_heads|top_heads(?:_([1-9]\d{0,3}))?|at2_ablations_([1-9]\d{0,4})"
+)
 
 Measure = Callable[[np.ndarray], np.ndarray]  # keep bool (M, S) -> token logit-probabilities float32 (M, T)
 
@@ -125,7 +134,8 @@ def matrix(
 def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel | None = None) -> Method:
     """The method of this name; "shuffled_heads", the negative control, is in no list of those that are offered.
 
-    estimator: theta for "at2", "best_head", "top_heads_K" and "shuffled_heads"; the model's bundled one if None.
+    estimator: theta for "at2", "best_head", "top_heads_K", "at2_ablations_COUNT" and "shuffled_heads"; the model's bundled
+    one if None, of which "at2_ablations_COUNT" takes the one that also knows what heads write, where there is one.
 
     Raises At2Error where there is no such method, or no estimator for one that needs it.
     """
@@ -136,13 +146,17 @@ def find_method(name: str, estimator: Estimator | None = None, lm: LanguageModel
     if match := re.fullmatch(r"context_cite_([1-9]\d{0,4})", name):
         return context_cite(int(match[1]))
     if match := _OF_THETA.fullmatch(name):
-        theta = estimator or _bundled(lm)
+        theta = estimator or _bundled(lm, prefer_direct=match[2] is not None)
         if name == "shuffled_heads":
             return shuffled_heads(theta)
         if name == "at2":
             return by_estimator(theta, "at2", "AT2")
+        if match[2]:
+            return refined(theta, int(match[2]))
         return best_heads(theta, 1 if name == "best_head" else int(match[1] or RETRIEVAL_HEADS))
-    raise At2Error(f"There is no method {name!r}; there are {', '.join(METHODS)} and context_cite_COUNT.")
+    raise At2Error(
+        f"There is no method {name!r}; there are {', '.join(METHODS)}, context_cite_COUNT and at2_ablations_COUNT."
+    )
 
 
 def check_method(name: str) -> None:
@@ -159,6 +173,8 @@ def by_estimator(est: Estimator, key: str, name: str) -> Method:
         return Scored(np.stack([scores[target].mean(axis=0) for target in case.targets]), 0)
 
     about = "Attention of all heads, weighted by one learned coefficient per head."
+    if est.direct is not None:
+        about = "Attention of all heads, and what they write towards the response, by learned coefficients."
     return Method(f"{key}:{est.fingerprint}", name, about, run)
 
 
@@ -167,7 +183,7 @@ def best_heads(est: Estimator, count: int) -> Method:
     order = np.argsort(-est.theta, axis=None, kind="stable")[:count]
     theta = np.zeros(est.theta.size, np.float32)
     theta[order] = 1 / len(order)
-    weights = replace(est, theta=theta.reshape(est.theta.shape), deviation=None)
+    weights = replace(est, theta=theta.reshape(est.theta.shape), deviation=None, direct=None)
     layer, head = divmod(int(order[0]), est.theta.shape[1])
     name = f"Head {layer}.{head}" if count == 1 else f"Top {len(order)} heads"
     about = "Attention of the head" + (
@@ -180,8 +196,12 @@ def best_heads(est: Estimator, count: int) -> Method:
 
 def shuffled_heads(est: Estimator) -> Method:
     """The same coefficients, each given to another head by chance: what is left of AT2 where heads are not told apart."""
-    theta = np.random.default_rng(SHUFFLE_SEED).permutation(est.theta.ravel()).reshape(est.theta.shape)
-    weights = replace(est, theta=theta, deviation=None)
+    order = np.random.default_rng(SHUFFLE_SEED).permutation(est.theta.size)
+    theta, direct = (
+        None if c is None else c.ravel()[order].reshape(c.shape) for c in (est.theta, est.direct)
+    )
+    assert theta is not None
+    weights = replace(est, theta=theta, direct=direct, deviation=None)
     about = "A negative control: AT2's coefficients, given to other heads by chance."
     return replace(by_estimator(weights, "shuffled_heads", "Shuffled heads"), about=about)
 
@@ -190,8 +210,7 @@ def context_cite(count: int) -> Method:
     """LASSO surrogate of the response's logit on so many random ablations (ContextCite, arXiv 2409.00729)."""
 
     def run(case: Case) -> Scored:
-        rng = np.random.default_rng([*case.seed, 1])
-        keep = random_keep(count, len(case.sources), rng, CONTEXT_CITE_KEEP)
+        keep = _ablations(case, count)
         logit_probs = case.measure(keep)
         return Scored(
             np.stack([surrogate(keep, outcome(logit_probs[:, t]), t.stop - t.start) for t in case.targets]),
@@ -200,6 +219,58 @@ def context_cite(count: int) -> Method:
 
     about = f"A sparse linear model of what happens to the response over {count} random ablations."
     return Method(f"context_cite_{count}", f"ContextCite {count}", about, run, by_sentence=True)
+
+
+def refined(est: Estimator, count: int, known: np.ndarray | None = None) -> Method:
+    """AT2's scores, refined by so many random ablations: the same that ContextCite asks for. known (T, S): AT2's scores, where
+    they have been read before."""
+
+    def run(case: Case) -> Scored:
+        scores = known
+        if scores is None:
+            scores = sum_to_sources(token_scores(case.lm, case.gen, est), case.sources)
+        keep = _ablations(case, count)
+        log_probs = log_prob(case.measure(keep)[..., None])  # (M, T)
+        rows = {
+            t: refined_row(keep, log_probs[:, t], scores[t])
+            for target in case.targets
+            for t in range(target.start, target.stop)
+        }
+        sums = [sum(rows[t] for t in range(target.start, target.stop)) for target in case.targets]
+        return Scored(np.stack(sums), count)
+
+    about = f"AT2's scores, corrected token by token by what {count} random ablations do."
+    return Method(f"at2_ablations_{count}:{est.fingerprint}", f"AT2 + {count} ablations", about, run)
+
+
+def refined_row(keep: np.ndarray, log_probs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """float64 (S,): what keeping each source adds to one token's log-probability, in nats.
+
+    keep bool (M, S), log_probs (M,) of the token without the others, scores (S,) what AT2 says of it. A LASSO in which the
+    penalty of a source is the smaller, the higher its score (the adaptive LASSO, Zou 2006,
+    https://doi.org/10.1198/016214506000000735), and smaller for all, the more ablations there are, above all where they
+    outnumber the sources; one more column is the sum of the kept sources' scores, so that few ablations change little. One
+    token depends on few sources, which is what makes a few ablations enough; a whole response depends on many.
+    """
+    from sklearn.linear_model import Lasso
+
+    scores = np.asarray(scores, np.float64)
+    moved, known = log_probs.std(), np.abs(scores)
+    if moved < LEAST_SPREAD or not known.any():
+        return np.zeros_like(scores)
+    trust = np.maximum(known / known.mean(), LEAST_TRUST)
+    trust /= np.sqrt(np.mean(trust**2))
+    predicted, kept = keep @ scores, keep.std(axis=0)
+    # As in ContextCite, a penalty means the same for every source however often it was kept. What never changes says nothing.
+    by_sum, by_source = 1 / (predicted.std() or 1), trust / np.where(kept, kept, 1)
+    columns = np.column_stack(
+        [(predicted - predicted.mean()) * by_sum, (keep - keep.mean(axis=0)) * by_source]
+    )
+    count, sources = keep.shape
+    alpha = REFINED_ALPHA / np.sqrt(count) * min(1, sources / count) * moved
+    lasso = Lasso(alpha, max_iter=100_000, tol=1e-5)  # columns that are alike converge slowly
+    found = lasso.fit(columns, log_probs).coef_
+    return np.asarray(found[0] * by_sum * scores + found[1:] * by_source)
 
 
 def surrogate(keep: np.ndarray, outcomes: np.ndarray, num_tokens: int) -> np.ndarray:
@@ -219,11 +290,19 @@ def surrogate(keep: np.ndarray, outcomes: np.ndarray, num_tokens: int) -> np.nda
 # -------------------------------------------------------------------------------------------------- inside
 
 
-def _bundled(lm: LanguageModel | None) -> Estimator:
+def _ablations(case: Case, count: int) -> np.ndarray:
+    """bool (count, S): fewer are the first of more, so that methods share them."""
+    return random_keep(count, len(case.sources), np.random.default_rng([*case.seed, 1]), CONTEXT_CITE_KEEP)
+
+
+def _bundled(lm: LanguageModel | None, prefer_direct: bool = False) -> Estimator:
     from .estimator import load_estimator
 
     if lm is None:
         raise At2Error("This method needs an estimator; give one, or the model whose bundled one is meant.")
+    if prefer_direct:
+        with suppress(EstimatorFileError):  # few models have one
+            return load_estimator(f"{lm.name}--direct")
     return load_estimator(lm.name)
 
 
@@ -301,5 +380,7 @@ _SIMPLE = {
         Method("random", "Random", "Numbers between 0 and 1.", _random),
     )
 }  # fmt: skip
-METHODS = ("at2", "average", "best_head", "top_heads", "last_layer", "rollout", "gradient", "input_x_gradient",
-           "leave_one_out", *(f"context_cite_{n}" for n in CONTEXT_CITE_COUNTS), "bm25", "random")  # fmt: skip
+METHODS = (
+    "at2", *(f"at2_ablations_{n}" for n in REFINED_COUNTS), "average", "best_head", "top_heads", "last_layer", "rollout",
+    "gradient", "input_x_gradient", "leave_one_out", *(f"context_cite_{n}" for n in CONTEXT_CITE_COUNTS), "bm25", "random",
+)  # fmt: skip

@@ -85,7 +85,8 @@ def model_card(estimator: Estimator) -> str:
         if estimator.model_fingerprint
         else estimator.model,
         "θ": f"float32, {layers} layers × {heads} heads, fingerprint {estimator.fingerprint}"
-        + (", with the standard deviation of each coefficient" if estimator.deviation is not None else ""),
+        + (", with the standard deviation of each coefficient" if estimator.deviation is not None else "")
+        + (", and as many coefficients of what heads write" if estimator.direct is not None else ""),
         "data": data or "not told",
         "licence of the data": licence or "not told",
         "validation": quality(estimator),

@@ -39,8 +39,12 @@ def choose(
     settings: FitSettings = FitSettings(),
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
+    *,
+    attention: slice = slice(None),
 ) -> Chosen:
     """theta with the regularisation that validation examples like best, refitted on all, with its uncertainty.
+
+    attention: which layers of the predictors are of attention, where there are others.
 
     Compared are signed and non-negative fits, several penalties for many heads, and each shrunk towards the uniform theta; what
     counts is the mean over several splits into training and validation examples, for a single one is a matter of luck.
@@ -86,7 +90,9 @@ def choose(
     curve, spread = learning_curve(data, settings, best, cancel), stability(data, settings, best, cancel)
     report("validate", 1, 2)
     theta = _refit(data, np.ones(len(data.y), np.float32)[None], settings, best, cancel)[0]
-    uniform = data.correlations(np.full_like(theta, 1 / theta.size))
+    average = np.zeros(data.shape, np.float32)
+    average[attention] = 1 / theta.size
+    uniform = data.correlations(average)
     trained, held_out = splits[0]
     figures = {
         **{key: best[key] for key in ("nonnegative", "sparsity", "shrinkage", "steps")},

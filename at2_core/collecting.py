@@ -85,6 +85,8 @@ def measure(
     except Cancelled:
         raise Cancelled(STOPPED) from None
     features = source_features(lm, gen, sources, targets)  # (layers, heads, targets, sources)
+    if settings.direct:
+        features = torch.cat([features, source_features(lm, gen, sources, targets, direct=True)])
     signs = torch.from_numpy(2 * keep.astype(np.float32) - 1).to(features.device)
     predictors = torch.einsum("ms,lhgs->gmlh", signs, features).cpu().numpy()
     outcomes = np.stack([outcome(logit_probs[:, target]) for target in targets]).astype(np.float32)

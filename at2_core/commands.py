@@ -125,6 +125,7 @@ def _fit_changes(
               help="Longer examples are skipped.")  # fmt: skip
 @click.option("--granularity", default=Settings.granularity, type=click.Choice(["token", "word", "sentence"]),
               help="What is removed.")  # fmt: skip
+@click.option("--direct", is_flag=True, help="Also judge heads by what they write towards the response.")
 @click.option(
     "--collection-seed", default=Settings.seed, type=click.IntRange(0), help="Of the order and the ablations."
 )
@@ -142,7 +143,7 @@ def _fit_changes(
 @click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, and stop.")
 def learn(model: str | None, data: str | None, out: Path | None, columns: tuple[str, ...], contains: str,
           examples: int | None, ablations: int, max_new_tokens: int, max_prompt_tokens: int, granularity: str,
-          collection_seed: int, steps: int | None, learning_rate: float | None, resamples: int | None,
+          direct: bool, collection_seed: int, steps: int | None, learning_rate: float | None, resamples: int | None,
           fit_seed: int | None, data_name: str | None, data_licence: str | None, device: str, dtype: str,
           cluster: str | None, workers: int | None, only_estimate: bool) -> None:  # fmt: skip
     """Learn theta from random ablations; writes OUT/estimator.safetensors.
@@ -176,6 +177,7 @@ def learn(model: str | None, data: str | None, out: Path | None, columns: tuple[
                 max_new_tokens=max_new_tokens,
                 max_prompt_tokens=max_prompt_tokens,
                 seed=collection_seed,
+                direct=direct,
             ),
             fit=_fit_changes(steps, learning_rate, resamples, fit_seed),
             about={"name": data_name or Path(data).name, "licence": data_licence or "not stated"},

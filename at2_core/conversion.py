@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import ModelNotAvailable
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
-"""`progress(stage, done, total)`: stage is "wait", "download", "convert" or "load". Raising in it cancels."""
+"""`progress(stage, done, total)`: stage is "wait", "download", "convert", "load" or "check". Raising in it cancels."""
 
 
 def convert_gguf(gguf: Path, folder: Path, progress: Progress, max_length: int | None = None) -> None:
@@ -32,7 +33,7 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress, max_length: int |
         with _read_once_and_reported(progress):
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
             model = AutoModelForCausalLM.from_pretrained(gguf.parent, **dense, **source)
-    except _StoppedByCaller as stopped:
+    except StoppedByCaller as stopped:
         raise stopped.reason from None
     except Exception as error:  # a damaged or unknown file fails anywhere in the parser
         detail = str(error).strip().splitlines()
@@ -46,11 +47,21 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress, max_length: int |
     tokenizer.save_pretrained(folder)
 
 
-class _StoppedByCaller(Exception):
+class StoppedByCaller(Exception):
     """Carries what the caller's progress raised through transformers, apart from what the file makes it raise."""
 
     def __init__(self, reason: BaseException) -> None:
         self.reason = reason
+
+
+def counted(stage: str, items: Collection[T], progress: Progress) -> Iterator[T]:
+    """The items, in place of a bar of transformers': `progress` hears how many are done. Raises StoppedByCaller."""
+    for done, item in enumerate(items):
+        try:
+            progress(stage, done, len(items))
+        except BaseException as reason:
+            raise StoppedByCaller(reason) from None
+        yield item
 
 
 @contextmanager
@@ -64,12 +75,7 @@ def _read_once_and_reported(progress: Progress) -> Iterator[None]:
     from transformers import modeling_gguf_pytorch_utils as loader
 
     def report(tensors: Any, **_: Any) -> Iterator[Any]:
-        for done, tensor in enumerate(tensors):
-            try:
-                progress("convert", done, len(tensors))
-            except BaseException as reason:
-                raise _StoppedByCaller(reason) from None
-            yield tensor
+        return counted("convert", tensors, progress)
 
     swaps = [
         (loader, "tqdm", report),

@@ -22,7 +22,7 @@ _NUMBER = regex.compile(r"[-+\p{N}.,:/\s%\p{Sc}]*")
 
 def read_csv(content: bytes) -> str:
     text = decoded(content)
-    csv.field_size_limit(max(len(text), 1))
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the whole process's: never lowered
     try:
         table = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
         rows = [cells for cells in ([tidy(cell) for cell in row] for row in table) if any(cells)]

@@ -56,14 +56,19 @@ class Example:
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name this example's files; they too depend on what it says alone."""
-        said = json.dumps([self.id, asdict(self.task), self.response], sort_keys=True)
+        said = json.dumps([self.id, _said(self.task), self.response], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
     def group(self) -> str:
         """16 hexadecimal digits of the context: examples that share one belong together."""
-        said = json.dumps([self.task.context, [asdict(d) for d in self.task.documents]])
+        said = json.dumps([self.task.context, [_said(d) for d in self.task.documents]])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _said(thing: ContextTask | Document) -> dict[str, Any]:
+    """What it says, without where it was printed: files that were named before documents had pages keep their names."""
+    return asdict(thing, dict_factory=lambda fields: {key: value for key, value in fields if key != "pages"})
 
 
 @dataclass(frozen=True)

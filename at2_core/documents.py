@@ -4,7 +4,7 @@
 `SUFFIXES`: the kinds of files
 
 A file is one document, titled after its own title (HTML) or its name. Its paragraphs are parted by blank lines, so that
-granularity "paragraph" means them; in a PDF of several pages the first paragraph of a page is headed "Page 3".
+granularity "paragraph" means them. Of a PDF the document also knows where its pages begin.
 
 A file comes from anywhere. What is more than plain text is read by another process, which is ended when it takes too
 long, too much memory, or the process down with it.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from .document_readers import READERS, read
@@ -47,12 +48,11 @@ def read_document(name: str, content: bytes, seconds: float = MOST_SECONDS) -> l
             raise DocumentNotRead(
                 f"has {len(content) / 2**20:,.0f} MB; {MOST_BYTES // 2**20} MB is the most, so take the part that matters"
             )
-        title, text = (
-            read(suffix, content) if _is_plain(suffix, content) else _read_apart(suffix, content, seconds)
-        )
+        found = read(suffix, content) if _is_plain(suffix, content) else _read_apart(suffix, content, seconds)
     except DocumentNotRead as error:
         raise DocumentNotRead(f"{_short(file.name) or 'The file'} {error}.") from error
-    return [Document(_short(_one_line(title)) or _short(file.stem.rstrip()) or "Untitled", text)]
+    title = _short(_one_line(found.title)) or _short(file.stem.rstrip()) or "Untitled"
+    return [replace(found, title=title)]
 
 
 def _is_plain(suffix: str, content: bytes) -> bool:
@@ -66,7 +66,7 @@ def _is_plain(suffix: str, content: bytes) -> bool:
     return True
 
 
-def _read_apart(suffix: str, content: bytes, seconds: float) -> tuple[str, str]:
+def _read_apart(suffix: str, content: bytes, seconds: float) -> Document:
     """What `read` gives, from another process."""
     command = [sys.executable, "-m", "at2_core.document_readers", suffix]
     root = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def _read_apart(suffix: str, content: bytes, seconds: float) -> tuple[str, str]:
         ) from error
     if "wrong" in said:
         raise DocumentNotRead(said["wrong"])
-    return said["title"], said["text"]
+    return Document(**said)
 
 
 def _one_line(text: str) -> str:

@@ -69,10 +69,20 @@ def fetch_catalogue_model(entry: CatalogueEntry, cache_dir: Path, progress: Prog
 
 def convert_gguf_file(path: Path, cache_dir: Path, progress: Progress) -> Path:
     """Folder of the converted model. A file that was changed since (size or time) is converted again."""
+    return _made_once(
+        cache_dir, _key_of(path), lambda _, folder: convert_gguf(path, folder, progress), progress
+    )
+
+
+def is_converted(path: Path, cache_dir: Path) -> bool:
+    """Whether `convert_gguf_file` has nothing to do."""
+    return _is_complete(cache_dir / "models" / f"{_key_of(path)}-{FORMAT}")
+
+
+def _key_of(path: Path) -> str:
     state = path.stat()
     identity = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-    key = f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    return _made_once(cache_dir, key, lambda _, folder: convert_gguf(path, folder, progress), progress)
+    return f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 def _made_once(cache_dir: Path, key: str, make: Callable[[Path, Path], None], progress: Progress) -> Path:

@@ -1,7 +1,7 @@
 """theta, one coefficient per head, and where it comes from: uniform, bundled, loaded, saved, checked against a model.
 
-A file is one `.safetensors` with the tensor `theta` float32 (layers, heads), perhaps a `deviation` like it, and everything
-else as JSON in its header.
+A file is one `.safetensors` with the tensor `theta` float32 (layers, heads), perhaps `direct` and `deviation` like it, and
+everything else as JSON in its header.
 Nothing here needs torch, so that a page can draw theta before the model is there.
 """
 
@@ -38,6 +38,8 @@ class Estimator:
     model, model_fingerprint: whose heads these are ("" fingerprint: any model of this shape).
     metadata: plain JSON: data and licence, settings, validation figures, date.
     deviation: standard deviation of each coefficient over bootstrap resamples, float32 (layers, heads), or None.
+    direct: coefficients like theta of what each head writes towards the response (`readout`), float32 (layers, heads), or None:
+    then attention alone counts, as in the paper.
     """
 
     theta: np.ndarray
@@ -46,11 +48,15 @@ class Estimator:
     model_fingerprint: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     deviation: np.ndarray | None = None
+    direct: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that change with any coefficient."""
-        return hashlib.sha256(np.ascontiguousarray(self.theta, "<f4").tobytes()).hexdigest()[:12]
+        arrays = (self.theta,) if self.direct is None else (self.theta, self.direct)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in arrays)).hexdigest()[
+            :12
+        ]
 
 
 def uniform_estimator(lm: LanguageModel) -> Estimator:
@@ -74,10 +80,16 @@ def single_head(estimator: Estimator, layer: int, head: int) -> Estimator:
 def without_heads(estimator: Estimator, muted: list[tuple[int, int]]) -> Estimator:
     """The estimator with the coefficients of the muted heads set to zero."""
     theta = estimator.theta.copy()
-    for layer, head in muted:
-        theta[layer, head] = 0
+    direct = None if estimator.direct is None else estimator.direct.copy()
+    for coefficients in (theta,) if direct is None else (theta, direct):
+        for layer, head in muted:
+            coefficients[layer, head] = 0
     return Estimator(
-        theta, f"{estimator.name} without {len(muted)} heads", estimator.model, estimator.model_fingerprint
+        theta,
+        f"{estimator.name} without {len(muted)} heads",
+        estimator.model,
+        estimator.model_fingerprint,
+        direct=direct,
     )
 
 
@@ -93,8 +105,9 @@ def save_estimator(estimator: Estimator, path: str | Path) -> Path:
     }
     part = path.with_name(path.name + ".part")
     arrays = {"theta": np.ascontiguousarray(estimator.theta, np.float32)}
-    if estimator.deviation is not None:
-        arrays["deviation"] = np.ascontiguousarray(estimator.deviation, np.float32)
+    for name, like in (("deviation", estimator.deviation), ("direct", estimator.direct)):
+        if like is not None:
+            arrays[name] = np.ascontiguousarray(like, np.float32)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, part, {"at2": json.dumps(about)})
@@ -168,11 +181,11 @@ def _read(path: Path) -> Estimator:
             if len(shape) != 2 or not 0 < shape[0] * shape[1] <= MAX_COEFFICIENTS or len(header) > MAX_HEADER:
                 raise damaged
             theta = file.get_tensor("theta")
-            deviation = None
-            if "deviation" in file.keys():  # noqa: SIM118 (no mapping)
-                if file.get_slice("deviation").get_shape() != shape:
+            like: dict[str, np.ndarray] = {}
+            for name in {"deviation", "direct"} & set(file.keys()):
+                if file.get_slice(name).get_shape() != shape:
                     raise damaged
-                deviation = file.get_tensor("deviation")
+                like[name] = file.get_tensor(name)
         about = json.loads(header)
         texts = {key: about[key] for key in ("name", "model", "model_fingerprint")}
         metadata = about["metadata"]
@@ -192,7 +205,9 @@ def _read(path: Path) -> Estimator:
         )
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(metadata, dict):
         raise damaged
-    for array in (theta,) if deviation is None else (theta, deviation):
+    for array in (theta, *like.values()):
         if array.dtype != np.float32 or not np.isfinite(array).all() or np.abs(array).max() > MAX_COEFFICIENT:
             raise damaged
-    return Estimator(theta, metadata=metadata, deviation=deviation, **texts)
+    return Estimator(
+        theta, metadata=metadata, deviation=like.get("deviation"), direct=like.get("direct"), **texts
+    )

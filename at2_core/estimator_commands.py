@@ -73,6 +73,7 @@ def show(which: str, folder: Path | None) -> None:
         "data": data or "not told",
         "licence": licence or "not told",
         "quality": quality(estimator),
+        "direct": "yes, coefficients of what heads write" if estimator.direct is not None else "none",
         "deviation": "yes, of each coefficient" if estimator.deviation is not None else "none",
         "strongest": ", ".join(_strongest(estimator.theta)),
     }

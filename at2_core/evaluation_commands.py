@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     "--methods",
     default=",".join(METHODS),
     show_default=True,
-    help="Names with commas between; also best_head, top_heads_K, last_layer, input_x_gradient, context_cite_COUNT.",
+    help="Names with commas between; also best_head, top_heads_K, last_layer, input_x_gradient, context_cite_COUNT, "
+    "at2_ablations_COUNT.",
 )
 @click.option(
     "--estimator",
@@ -211,7 +212,10 @@ def chosen_methods(lm: LanguageModel, names: Sequence[str], estimators: Sequence
                 title = est.name if titles.count(est.name) == 1 else f"{est.name} {est.fingerprint}"
                 chosen[f"at2 {title}"] = by_estimator(est, "at2", title)
         else:
-            chosen[name] = find_method(name, found[0] if found else None, lm)
+            given = found[:1]
+            if name.startswith("at2_ablations_"):  # refines the best scores that there are
+                given = [est for est in found if est.direct is not None] or given
+            chosen[name] = find_method(name, given[0] if given else None, lm)
     if not chosen:
         raise At2Error("No method was named; give one or more, for instance --methods at2,average.")
     return chosen

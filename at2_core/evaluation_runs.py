@@ -27,7 +27,17 @@ from .runs import FORMAT, RunFolder
 from .sources import cut
 
 # Without those that take longer than the ablations that judge them.
-METHODS = ("at2", "average", "top_heads", "last_layer", "rollout", "gradient", "bm25", "random")
+METHODS = (
+    "at2",
+    "at2_ablations_8",
+    "average",
+    "top_heads",
+    "last_layer",
+    "rollout",
+    "gradient",
+    "bm25",
+    "random",
+)
 SHOWN = "shown.json"  # which examples and methods were asked for last
 MEASURED = ("model", "data", "columns", "contains", "granularity", "max_new_tokens", "ablations", "seed")
 

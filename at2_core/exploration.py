@@ -21,9 +21,10 @@ from safetensors.numpy import save_file
 
 from .errors import At2Error, ExplorationFileError
 from .estimator import Estimator, uniform
-from .prompts import ContextTask, Document, Part, Prompt, Turn, without_surrogates
+from .prompts import ContextTask, Document, Part, Prompt, Turn, are_pages, without_surrogates
 from .sources import GRANULARITIES, Source, cut_all, in_scope
 from .thoughts import Markers, Segment, check_markers, is_opened, response_sentences, split_thoughts
+from .tokens import Span
 
 if TYPE_CHECKING:
     from .generation import Generation
@@ -79,14 +80,27 @@ class Exploration:
         return any(source.role == "thought" for source in self.all_sources.get("document", ()))
 
     @property
-    def target(self) -> tuple[int, int]:
-        """Response tokens [first, last], inclusive, of what is attributed where nothing is picked: the last answer of a
-        response that thinks, all of any other."""
-        last = len(self.response_ids) - 1
-        answers = [s for s in self.all_sources.get("document", ()) if s.role == "response"]
-        if not self.has_thought or not answers:
-            return 0, last
-        return answers[-1].token_start - self.prompt.n, answers[-1].token_end - 1 - self.prompt.n
+    def target_kind(self) -> str:
+        """What is attributed where nothing is picked: the "answer" of a response that thinks, the "thought" of one that
+        came to no answer, else the "response"."""
+        if not self.has_thought:
+            return "response"
+        return "answer" if self._said_as("response") else "thought"
+
+    @property
+    def target(self) -> tuple[Span, ...]:
+        """Its tokens, as runs [first, last], inclusive, in order: a response may answer several times. No marker is in it."""
+        said = self._said_as("thought" if self.target_kind == "thought" else "response")
+        return said or (((0, len(self.response_ids) - 1),) if self.response_ids else ())
+
+    def _said_as(self, role: str) -> tuple[Span, ...]:
+        own, n = self.all_sources.get("document", ()), self.prompt.n
+        return tuple((s.token_start - n, s.token_end - 1 - n) for s in own if s.role == role)
+
+    def rows(self, pin: Span | None = None) -> np.ndarray:
+        """int (rows,): the response tokens that are attributed, those of the pin [first, last] or else of the target."""
+        runs = self.target if pin is None else (pin,)
+        return np.array([t for first, last in runs for t in range(first, last + 1)], int)
 
     def sources_in(self, granularity: str, scope: str) -> tuple[Source, ...]:
         """The sources of a scope, in order."""
@@ -359,6 +373,8 @@ def _check_texts(exploration: Exploration) -> None:
     texts += [t for d in task.documents for t in (d.title, d.text)] + [t.content for t in task.history]
     if not all(isinstance(text, str) for text in texts) or not isinstance(exploration.settings, dict):
         raise ValueError("a text is not a text")
+    if not all(are_pages(document.pages) for document in task.documents):
+        raise ValueError("pages that are none")
     if not set(exploration.scores) <= set(METHODS) or exploration.logprobs.shape != (
         len(exploration.response_ids),
     ):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class FitSettings:
 class Collected:
     """One example's share: predictors float32 (targets, ablations, layers, heads), outcomes float32 (targets, ablations).
 
+    Where heads are judged by what they write too, the layers are there twice: by attention, then by what they write.
     group: examples that share a context have the same, and are never divided between training and validation.
     """
 
@@ -202,6 +203,36 @@ def fit_reference(
             with torch.no_grad():
                 theta.clamp_(min=0)
     return normalised(theta.detach().numpy().reshape(shape))
+
+
+def levelled(collected: Sequence[Collected]) -> tuple[list[Collected], np.ndarray]:
+    """The same examples with predictors of what heads write that spread as those of attention do; and the factors float32
+    (2 layers, 1) that take coefficients fitted to these back to what was collected."""
+    spreads = np.zeros((len(collected), 2))
+    for number, example in enumerate(collected):
+        centred = example.predictors - example.predictors.mean(axis=1, keepdims=True)
+        spreads[number] = [np.mean(np.square(part)) for part in np.split(centred, 2, axis=2)]
+    spread = np.sqrt(spreads.mean(axis=0))
+    layers = collected[0].predictors.shape[2] // 2
+    factors = np.repeat(spread[0] / np.maximum(spread, 1e-12), layers).astype(np.float32)
+    level = factors[:, None]
+    return [replace(c, predictors=c.predictors * level) for c in collected], level
+
+
+def tied(collected: Sequence[Collected]) -> list[Collected]:
+    """Examples in which all heads share one coefficient for what they write: predictors (targets, ablations, 1 + heads of all
+    layers, 1), the first that of the direct contributions of all heads together."""
+    out = []
+    for example in collected:
+        of_attention, written = np.split(example.predictors, 2, axis=2)
+        parts = [written.sum(axis=(2, 3))[..., None], of_attention.reshape(*example.outcomes.shape, -1)]
+        out.append(replace(example, predictors=np.concatenate(parts, axis=-1)[..., None]))
+    return out
+
+
+def untied(theta: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Coefficients (1 + heads of all layers, 1) of `tied` examples as those of all layers twice, (2 layers, heads)."""
+    return np.concatenate([theta[1:].reshape(shape), np.full(shape, theta[0, 0])]).astype(np.float32)
 
 
 def shrink(theta: np.ndarray, amount: float) -> np.ndarray:

@@ -138,7 +138,7 @@ def footprint(
     block = 3 * min(BLOCK_FLOATS, s.heads * rows * tokens) * FLOAT
     attributing = block + 2 * s.key // s.layers * tokens * FLOAT + 2 * rows * n * FLOAT
     if given:
-        keys = tokens * s.key * s.bytes + queries
+        keys = tokens * (s.key + s.value) * s.bytes + queries
         logits = rows * s.vocabulary * s.bytes + 2 * min(rows, LOGIT_ROWS) * s.vocabulary * FLOAT
         working = tokens * s.inside * s.bytes + logits
         working += _eager_weights(s, tokens, tokens)
@@ -147,7 +147,9 @@ def footprint(
         keys = MOST_ROOM * tokens * (s.key + s.value) * s.bytes + 2 * queries
         working = piece * s.inside * s.bytes + 3 * s.vocabulary * FLOAT + _eager_weights(s, piece, tokens)
         working += piece * tokens * (1 + FLOAT) if piece < n else 0  # a mask, and as numbers
-    seconds = pace.seconds(lm, n, 1 if given else rows) if pace else None
+    seconds = None
+    if pace is not None:  # a response that is given is read with its prompt
+        seconds = pace.seconds(lm, tokens, 1) if given else pace.seconds(lm, n, rows)
     return Footprint(keys + int(SCATTERED * max(working, attributing)) + SLACK, seconds)
 
 

@@ -1,7 +1,7 @@
 """Make a response, or take a given one, token by token; the ids are the truth and the text is derived from them.
 
 `generate`   stream a response from the model, stoppable at every token
-`replay`     the same result for a response that somebody else wrote
+`replay`     the same result for a response that somebody else wrote; `replay_scored` without a trace, scored on the way
 `retrace`    a finished generation's attention again, from its ids
 `KeptPrefix` what the last run read, for one that begins alike (from `kept_prefix`)
 """
@@ -20,21 +20,20 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from .attention import Trace, reading
+from .attention import Reader, Trace, contract, contracting, reading
 from .cache import new_cache
 from .eager import EagerReader, EagerTrace
-from .errors import At2Error, PromptTooLong, ResponseDoesNotFit
-from .kept_prefix import KeptPrefix
+from .errors import At2Error, Cancelled, PromptTooLong, ResponseDoesNotFit
+from .kept_prefix import KeptPrefix, is_stretched
 from .models import LanguageModel
 from .prompts import ContextTask, Part, Prompt, encode_text, render, without_surrogates
+from .readout import Stream, watching_stream
 from .sources import split_sentences
 
 COLD = 1e-4  # temperatures below sample nothing but the likeliest token, and would overflow
 LONGEST_TOKEN = 64  # characters; texts that would fit only with longer tokens on average are looked at twice
 LOGIT_ROWS = 64  # rows of the vocabulary turned to float32 at once
-PREFILL = (
-    1024  # prompt tokens read at once where a prompt is longer than twice that, so that it can be stopped
-)
+PREFILL = 1024  # tokens read at once where there are more than twice as many, so that reading can be stopped
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,8 @@ def generate(
     stop_reason = "length"
     cache, reused = (new_cache(lm.model), 0) if prefix is None else prefix.take(lm.model, prompt.ids)
     feed = torch.tensor([prompt.ids[reused:]], device=lm.device)
-    with reading(lm.model, first_row=len(prompt.ids) - 1) as reader:
+    first_row = len(prompt.ids) - 1
+    with reading(lm.model, first_row) as reader, watching_stream(lm.model, first_row, reused) as stream:
         if reused and isinstance(reader, EagerReader):  # it sees only the ids that are fed
             reader.ids.append(torch.tensor([prompt.ids[:reused]], device=lm.device))
         if feed.shape[1] > 2 * PREFILL and not lm.stateful:  # a state is built in one go
@@ -132,18 +132,61 @@ def generate(
             if on_token is not None:
                 on_token(detokenizer.text)
             feed = torch.tensor([[token]], device=lm.device)
-        trace = reader.trace().crop(len(ids)) if ids else None
+        trace = _trace(reader, stream).crop(len(ids)) if ids else None
     if prefix is not None:
         prefix.keep(lm.model, [*prompt.ids, *ids], cache)
     text, offsets = detokenizer.finish()
     return Generation(task, prompt, text, ids, offsets, np.array(logits_rows, np.float32), stop_reason, trace)
 
 
-def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
+def replay(
+    lm: LanguageModel,
+    task: ContextTask,
+    response: str,
+    *,
+    on_prompt: Callable[[int, int], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Generation:
     """The generation that a given response would have been: one forward pass.
 
-    Raises EmptyInput, ResponseDoesNotFit (an empty response, or too long behind its prompt), PromptTooLong.
+    on_prompt gets how many tokens of a long prompt with its response are read, and of how many; setting `cancel` ends that.
+    With either, a long text is read in pieces. Raises EmptyInput, ResponseDoesNotFit (an empty response, or too long behind
+    its prompt), PromptTooLong, Cancelled.
     """
+    prompt, response, ids, offsets = _given(lm, task, response)
+    trace, logit_probs = _read_given(lm, prompt.ids, ids, on_prompt, cancel)
+    logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
+    return Generation(task, prompt, response, list(ids), list(offsets), logprobs, "given", trace)
+
+
+@torch.inference_mode()
+def replay_scored(
+    lm: LanguageModel, task: ContextTask, response: str, thetas: Tensor
+) -> tuple[Generation, Tensor]:
+    """As `replay`, and for every theta (estimators, layers, heads) the scores float32 (estimators, T, n + T - 1), summed while
+    the model works: of its queries and keys nothing is kept, and the generation has no trace. Raises what `replay` raises.
+    """
+    prompt, response, ids, offsets = _given(lm, task, response)
+    n, columns = len(prompt.ids), len(prompt.ids) + len(ids) - 1
+    if lm.in_place:
+        with contracting(lm.model, n - 1, thetas.to(lm.device), lm.layer_numbers, len(ids), columns) as early:
+            whole = torch.tensor([[*prompt.ids, *ids[:-1]]], device=lm.device)
+            logits = lm.model(whole, use_cache=False, **last_logits(lm, len(ids), columns)).logits[
+                0, -len(ids) :
+            ]
+        scores = early.totals
+        logit_probs = token_logit_probs(logits, torch.tensor(list(ids), device=logits.device))
+    else:
+        trace, logit_probs = read_pass(lm, prompt.ids, ids)
+        scores = torch.stack([contract(trace, theta, columns) for theta in thetas])
+    logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
+    return Generation(task, prompt, response, list(ids), list(offsets), logprobs, "given", None), scores
+
+
+def _given(
+    lm: LanguageModel, task: ContextTask, response: str
+) -> tuple[Prompt, str, Sequence[int], Sequence[tuple[int, int]]]:
+    """Prompt, response, ids and offsets of a response that somebody else wrote, if they fit."""
     if not response.strip():
         raise ResponseDoesNotFit("The response is empty; paste the text that should be attributed.")
     prompt = _rendered(lm, task, 1)
@@ -156,15 +199,19 @@ def replay(lm: LanguageModel, task: ContextTask, response: str) -> Generation:
             f"{lm.max_length:,} that {lm.name} takes; cut {excess:,} tokens (about "
             f"{_characters(excess, len(response), len(ids)):,} characters of the response) from either."
         )
-    trace, logit_probs = read_pass(lm, prompt.ids, ids)
-    logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
-    return Generation(task, prompt, response, list(ids), list(offsets), logprobs, "given", trace)
+    return prompt, response, ids, offsets
 
 
 def generation_from_ids(
-    lm: LanguageModel, task: ContextTask, response_ids: Sequence[int], stop_reason: str = "given"
+    lm: LanguageModel,
+    task: ContextTask,
+    response_ids: Sequence[int],
+    stop_reason: str = "given",
+    *,
+    on_prompt: Callable[[int, int], None] | None = None,
+    cancel: threading.Event | None = None,
 ) -> Generation:
-    """The generation of a response given by its ids: one forward pass, and exactly these tokens again."""
+    """The generation of a response given by its ids: read as `replay` does, and exactly these tokens again."""
     prompt = render(lm.tokenizer, task)
     detokenizer = Detokenizer(lm.tokenizer)
     for token in response_ids:
@@ -172,7 +219,7 @@ def generation_from_ids(
     text, offsets = detokenizer.finish()
     trace, logprobs = None, np.zeros(0, np.float32)
     if response_ids:
-        trace, logit_probs = read_pass(lm, prompt.ids, response_ids)
+        trace, logit_probs = _read_given(lm, prompt.ids, response_ids, on_prompt, cancel)
         logprobs = torch.nn.functional.logsigmoid(logit_probs).cpu().numpy()
     return Generation(task, prompt, text, list(response_ids), offsets, logprobs, stop_reason, trace)
 
@@ -191,10 +238,15 @@ def read_pass(
     """Trace and token logit-probabilities float32 (T,) of a response, from one forward pass over n + T - 1 tokens."""
     n, count = len(prompt_ids), len(response_ids)
     ids = torch.tensor([[*prompt_ids, *response_ids[:-1]]], device=lm.device)
-    with reading(lm.model, first_row=n - 1) as reader:
+    with reading(lm.model, n - 1) as reader, watching_stream(lm.model, n - 1) as stream:
         logits = lm.model(ids, use_cache=False, **last_logits(lm, count, ids.shape[1])).logits[0, -count:]
-        trace = reader.trace()
+        trace = _trace(reader, stream)
     return trace, token_logit_probs(logits, torch.tensor(list(response_ids), device=logits.device))
+
+
+def _trace(reader: Reader | EagerReader, stream: Stream) -> Trace | EagerTrace:
+    trace = reader.trace()
+    return trace if isinstance(trace, EagerTrace) else replace(trace, stream=stream.rows())
 
 
 def token_logit_probs(logits: Tensor, ids: Tensor) -> Tensor:
@@ -317,6 +369,52 @@ def _read_most(
         if on_prompt is not None:
             on_prompt(before + start + PREFILL, before + total)
     return ids[:, start:]
+
+
+@torch.inference_mode()
+def _read_given(
+    lm: LanguageModel,
+    prompt_ids: Sequence[int],
+    response_ids: Sequence[int],
+    on_prompt: Callable[[int, int], None] | None,
+    cancel: threading.Event | None,
+) -> tuple[Trace | EagerTrace, Tensor]:
+    """What `read_pass` gives, within rounding. A long text is read piece by piece through a cache where somebody watches or may
+    stop it; the masks that this needs make it a quarter slower on a CPU. Raises Cancelled."""
+
+    def stop_if_asked() -> None:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("Stopped while the response was read.")
+
+    n, total = len(prompt_ids), len(prompt_ids) + len(response_ids) - 1
+    stop_if_asked()
+    watched = on_prompt is not None or cancel is not None
+    at_once = lm.stateful or is_stretched(
+        lm.model
+    )  # a state is built in one go; keys of a part are not those of the whole
+    if not watched or total <= 2 * PREFILL or at_once:
+        read = read_pass(lm, prompt_ids, response_ids)
+        stop_if_asked()
+        return read
+    ids = torch.tensor([[*prompt_ids, *response_ids]], device=lm.device)
+    cache, parts = new_cache(lm.model), []
+    with reading(lm.model, n - 1) as reader, watching_stream(lm.model, n - 1) as stream:
+        for start in range(0, total, PREFILL):
+            end = min(start + PREFILL, total)
+            rows = max(0, end - max(start, n - 1))  # that predict a token of the response
+            piece = ids[:, start:end]
+            logits = lm.model(
+                piece, past_key_values=cache, use_cache=True, **last_logits(lm, max(1, rows), end - start)
+            ).logits[0]
+            if rows:
+                predicted = ids[0, end + 1 - rows : end + 1].to(logits.device)
+                parts.append(token_logit_probs(logits[-rows:], predicted))
+            del logits  # before the next piece makes its own
+            if on_prompt is not None:
+                on_prompt(end, total)
+            stop_if_asked()
+        trace = _trace(reader, stream)
+    return trace, torch.cat(parts)
 
 
 def _picker(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .attribution import sum_to_sources
-from .errors import Cancelled
+from .errors import At2Error, Cancelled
 from .generation import Generation, last_logits
 from .models import LanguageModel
 from .sources import Source
@@ -47,10 +47,16 @@ def input_x_gradient(
 def _gradients(
     lm: LanguageModel, gen: Generation, targets: Sequence[slice], cancel: threading.Event | None
 ) -> tuple[Tensor, Tensor]:
-    """Gradients float32 (targets, n, width) with respect to the prompt's embeddings, and these (n, width). Raises Cancelled.
+    """Gradients float32 (targets, n, width) with respect to the prompt's embeddings, and these (n, width). Raises Cancelled,
+    and At2Error where the weights pass no gradients on.
 
     The activations of every layer are held meanwhile, about 30 kB a token and layer in the default model.
     """
+    if getattr(lm.model, "is_loaded_in_4bit", False) and torch.device(lm.device).type == "cpu":
+        # bitsandbytes' product is fused there, and passes nothing back: gradients would be too small, or zero.
+        raise At2Error(
+            f"{lm.name} has no gradients in 4 bits on a CPU; load it in 8 bits or unquantized for this method."
+        )
     n, count = len(gen.rendered.ids), gen.num_tokens
     with torch.inference_mode(False), torch.enable_grad():
         ids = torch.tensor([[*gen.rendered.ids, *gen.response_ids[:-1]]], device=lm.device)

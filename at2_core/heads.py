@@ -18,7 +18,10 @@ from .eager import eagerly
 from .errors import ModelNotAvailable
 
 TOKENS, FIRST_ROW = 24, 8
-EXACT, ROUNDED = 1e-4, 0.05  # share of a layer's weight that may lie elsewhere: in float32, and in 16 bits
+EXACT, ROUNDED = (
+    1e-4,
+    0.05,
+)  # share of a layer's weight that may lie elsewhere: in float32, and in 16 bits or fewer
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def find_heads(model: Any, name: str) -> Heads:
             "choose a model with attention."
         )
     counts = {int(w.shape[1]) for w in shown}
-    limit = EXACT if model.dtype == torch.float32 else ROUNDED
+    exact = model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
+    limit = EXACT if exact else ROUNDED
     if len(counts) > 1:
         raise ModelNotAvailable(
             f"The layers of {name!r} have different numbers of heads ({', '.join(map(str, sorted(counts)))}), which this "
@@ -64,7 +68,7 @@ def find_heads(model: Any, name: str) -> Heads:
             f"The attention that is read from {name!r} ({type(model).__name__}) is not the one that it returns; choose another "
             "model."
         )
-    _check_cache(model, ids, name)
+    _check_cache(model, ids, name, 0.01 if exact else 0.5)
     return Heads(layers, counts.pop(), reads_in_place(model), not can_be_cut(model))
 
 
@@ -89,8 +93,9 @@ def _elsewhere(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().sum() / theirs.sum().clamp(min=1e-9))
 
 
-def _check_cache(model: Any, ids: Tensor, name: str) -> None:
-    """Responses are made token by token from a cache that keeps every key; see that this gives the model's own logits."""
+def _check_cache(model: Any, ids: Tensor, name: str, limit: float) -> None:
+    """Responses are made token by token from a cache that keeps every key; see that this gives the model's own logits, up to so
+    many times their spread: numbers of 8 bits are rounded by what else is computed at the same time."""
     whole = model(ids, use_cache=False).logits[0, -1].float()
     try:
         cache = new_cache(model)
@@ -103,7 +108,7 @@ def _check_cache(model: Any, ids: Tensor, name: str) -> None:
             f"{name!r} ({type(model).__name__}) does not go on from a key cache ({type(error).__name__}), so it cannot make a "
             "response here; choose another model."
         ) from error
-    if difference > (0.01 if model.dtype == torch.float32 else 0.5):
+    if difference > limit:
         raise ModelNotAvailable(
             f"{name!r} ({type(model).__name__}) gives other answers from a key cache than without; choose another model."
         )

@@ -57,8 +57,13 @@ class KeptPrefix:
         """Keep what a run has read: the ids as far as the cache has them."""
         self.clear()
         lengths = {layer.get_seq_length() for layer in cache.layers} if can_be_cut(model) else set()
-        if len(lengths) == 1 and not STRETCHED & set(_rope_types(model.config.get_text_config())):
+        if len(lengths) == 1 and not is_stretched(model):
             self.ids, self._cache, self._model = list(ids[: lengths.pop()]), cache, weakref.ref(model)
+
+
+def is_stretched(model: Any) -> bool:
+    """Whether what a token leaves in the cache depends on how many there are by then."""
+    return bool(STRETCHED & set(_rope_types(model.config.get_text_config())))
 
 
 def _rope_types(config: Any) -> Iterable[str]:

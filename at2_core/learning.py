@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from .choosing import as_published, choose
+from .choosing import Chosen, as_published, choose
 from .collecting import STOPPED, Answered, measure, respond, shuffled
 from .data import Example
 from .errors import At2Error, Cancelled
 from .estimator import Estimator, save_estimator
-from .fitting import Collected, FitSettings
+from .fitting import Collected, FitSettings, levelled, tied, untied
 from .models import LanguageModel
 from .progress import Pace
+from .readout import find_readout, no_readout
 from .runs import RunFolder, Settings
 
 Tell = Callable[[str, int, int], None]  # stage, done, total
@@ -64,6 +65,8 @@ def learn(
     """
     run = out_dir if isinstance(out_dir, RunFolder) else RunFolder(out_dir)
     stop = cancel or threading.Event()
+    if settings.direct and find_readout(lm.model) is None:
+        raise no_readout(lm.name)
     with run.working(stop), run.told():
         run.identify(lm.name, lm.fingerprint, str(lm.dtype), settings)
         run.log("started", model=lm.name, examples=len(examples))
@@ -147,21 +150,29 @@ def fit_run(
         if progress is not None:
             progress(stage, done, of)
 
-    if recipe == "reference":
+    belongs = run.read("run.json") or {}
+    if belongs.get("direct") and recipe == "reference":
+        raise At2Error(
+            f"{run.folder} was collected with direct contributions, which the published recipe does not know; "
+            "leave the recipe out."
+        )
+    if belongs.get("direct"):
+        chosen = _choose_direct(collected, settings, tell, cancel)
+    elif recipe == "reference":
         chosen = as_published(collected, settings)
     else:
         chosen = choose(collected, settings, tell, cancel)
     report = chosen.report
-    belongs = run.read("run.json") or {}
     targets = int(sum(len(c.outcomes) for c in collected))
     shown = {k: v for k, v in report.items() if k not in ("candidates", "history", "fit")}
+    theta, *direct = np.split(chosen.theta, 2) if belongs.get("direct") else [chosen.theta]
     estimator = Estimator(
-        theta=chosen.theta,
+        theta=theta,
         name=f"AT2 for {belongs.get('model', '')}",
         model=str(belongs.get("model", "")),
         model_fingerprint=str(belongs.get("fingerprint", "")) if lm is None else lm.fingerprint,
         metadata={
-            "method": "AT2 (arXiv 2504.13752)",
+            "method": "AT2 (arXiv 2504.13752)" + (" with direct contributions" if direct else ""),
             "data": dict(about or {}),
             "examples": len(collected),
             "targets": targets,
@@ -171,7 +182,8 @@ def fit_run(
             "validation": shown,
             "date": datetime.date.today().isoformat(),
         },
-        deviation=chosen.deviation,
+        deviation=None if chosen.deviation is None else chosen.deviation[: len(theta)],
+        direct=direct[0] if direct else None,
     )
     run.write(f"fits/{name}/report.json", {"examples": len(collected), "targets": targets, **report})
     save_estimator(estimator, run.folder / "fits" / name / "estimator.safetensors")
@@ -179,6 +191,27 @@ def fit_run(
 
 
 # -------------------------------------------------------------------------------------------------- inside
+
+
+def _choose_direct(
+    collected: Sequence[Collected], settings: FitSettings, tell: Tell, cancel: threading.Event | None
+) -> Chosen:
+    """Coefficients (2 layers, heads) of attention and of what heads write: with one coefficient of the latter for all heads, or
+    one for each, as validation examples like it."""
+    level, factors = levelled(collected)
+    layers = len(factors) // 2
+    shape = (layers, collected[0].predictors.shape[3])
+    shared = choose(tied(level), settings, tell, cancel, attention=slice(1, None))
+    own = choose(level, settings, tell, cancel, attention=slice(layers))
+    figures = {"shared": shared.report["correlation"], "own": own.report["correlation"]}
+    if figures["own"] > figures["shared"]:
+        theta, deviation, report = own.theta, own.deviation, own.report
+    else:
+        theta, report = untied(shared.theta, shape), shared.report
+        deviation = None if shared.deviation is None else untied(shared.deviation, shape)
+    if deviation is not None:
+        deviation = deviation * factors
+    return Chosen(theta * factors, deviation, {**report, "direct": figures})
 
 
 def _here(lm: LanguageModel) -> Source:

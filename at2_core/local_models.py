@@ -3,7 +3,7 @@
 `find_models`      the catalogue, the folders given, the hub's cache
 `describe_model`   one model by what `load_model` takes: a catalogue name, folder, .gguf file or hub id
 `ask_hub`          the same of a hub id that is not on this computer: one request, made when somebody asks
-`fetch_model`      bring its files here, so that loading it only reads
+`fetch_model`      bring its files here, so that loading it only reads; `check_conversion` says no where that takes too much
 `memory_needed`    bytes with a run of usual length
 
 Sizes come from the files, numbers of parameters from the headers of safetensors, the rest from config.json. All of this may
@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,8 +27,9 @@ from typing import Any
 from .card import HUB_ID, plain
 from .catalogue import Entry
 from .conversion import Progress
-from .download import FORMAT, MANIFEST, default_cache_dir
+from .download import FORMAT, MANIFEST, default_cache_dir, is_converted
 from .errors import ModelNotAvailable
+from .footprint import free_memory
 from .gguf_header import read_gguf_header
 from .models import CATALOGUE, DEFAULT_MODEL
 
@@ -37,6 +39,8 @@ MOST_LOOKED_AT = 2000  # entries of a folder
 MOST_HEADER = 50_000_000  # bytes of a safetensors header; a large model's has some hundred thousand
 MOST_TEXT = 20_000_000  # bytes of a config.json or an index
 USUAL_TOKENS = 2048  # of a run, for `memory_needed`
+QUANTIZED = {"8bit": 1.25, "4bit": 0.8}  # bytes of a number; those of the vocabulary stay as they are
+CONVERTED = 4  # bytes of a number while a .gguf file is converted, and in the folder that comes of it
 ROOM = 150_000_000  # bytes: tokenizer, activations
 LICENCES = {DEFAULT_MODEL: "Apache-2.0"}  # of the catalogue, whose packages name it and not the files
 HUB_SECONDS = 8.0
@@ -146,17 +150,48 @@ def ask_hub(hub_id: str, *, endpoint: str | None = None, seconds: float = HUB_SE
 
 def fetch_model(name: str, progress: Progress) -> Path:
     """The folder with the model's files, downloaded or converted if they are not there yet. Raises ModelNotAvailable."""
-    from .models import _folder
+    from .models import _folder, _quiet_transformers
 
-    return _folder(name, default_cache_dir(), progress)
+    check_conversion(name)
+    with _quiet_transformers():
+        return _folder(name, default_cache_dir(), progress)
 
 
-def memory_needed(model: LocalModel, bytes_of_number: int) -> int:
-    """Bytes of the loaded model with a run of usual length; 0 where its size is not known."""
+def check_conversion(name: str) -> None:
+    """Raises ModelNotAvailable where memory or disk do not suffice to convert a .gguf file, which has not been done yet: all of
+    its numbers are held in float32 meanwhile, beside the model that is loaded, and written."""
+    path, cache_dir = Path(os.path.expanduser(name)), default_cache_dir()
+    try:
+        if path.suffix != ".gguf" or not path.is_file() or is_converted(path, cache_dir):
+            return
+        model = _of_gguf(name, path)
+        place = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.is_dir())
+        disk = shutil.disk_usage(place).free
+    except (OSError, ValueError):  # loading says what is wrong
+        return
+    needed, memory = CONVERTED * model.parameters, free_memory()
+    if needed and needed + ROOM > memory:
+        raise ModelNotAvailable(
+            f"Converting {model.title} takes {_gigabytes(needed + ROOM)} of memory for a while, beside what is loaded, and "
+            f"{_gigabytes(memory)} is free; unload the present model first, or close other programs."
+        )
+    if needed > disk:
+        raise ModelNotAvailable(
+            f"Converting {model.title} takes {_gigabytes(needed)} on the disk, and {_gigabytes(disk)} is free there; make "
+            "room, or let AT2_CACHE name a folder on another disk."
+        )
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def memory_needed(model: LocalModel, bytes_of_number: int, quantize: str = "") -> int:
+    """Bytes of the loaded model with a run of usual length; 0 where its size is not known. quantize: as in `load_model`."""
     if model.quantized:
         weights = model.file_bytes
     else:
-        weights = model.parameters * bytes_of_number
+        weights = int(model.parameters * min(bytes_of_number, QUANTIZED.get(quantize, bytes_of_number)))
     if not weights:
         return 0
     return weights + 2 * USUAL_TOKENS * model.cache_numbers * bytes_of_number + ROOM

@@ -14,10 +14,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
-from .conversion import Progress
+from .conversion import Progress, StoppedByCaller, counted
 from .download import (
     CatalogueEntry,
     convert_gguf_file,
@@ -40,6 +42,9 @@ CATALOGUE = {
         max_length=8192,
     )
 }
+
+QUANTIZED = ("8bit", "4bit")
+KERNELS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
 @dataclass(frozen=True)
@@ -67,27 +72,34 @@ def load_model(
     *,
     device: str = "auto",
     dtype: Any = "auto",
+    quantize: str | None = None,
+    attention: str | None = None,
     progress: Progress | None = None,
     cache_dir: str | Path | None = None,
 ) -> LanguageModel:
     """The LanguageModel called `name`: of the catalogue, a hub id, a local folder or a .gguf file.
 
     device "auto" is CUDA where there is one, else the CPU; "mps" is used on request; "split" spreads a model that is too large
-    for one GPU over all there are, and the rest over the CPU (accelerate). dtype "auto" is bfloat16 where
-    the device computes it natively, else float32. `progress(stage, done, total)` is called from this thread; an
-    exception raised in it cancels.
+    for one GPU over all there are, and the rest over the CPU (accelerate). dtype "auto" is bfloat16 where the device computes
+    it natively, else float32. quantize "8bit" or "4bit" keeps the weights in so many bits (bitsandbytes). attention: the
+    kernel, one of `KERNELS`; None leaves the choice to transformers. `progress(stage, done, total)` is called from this thread;
+    an exception raised in it cancels.
     """
-    report = progress or (lambda stage, done, total: None)
+    report = progress or _silent
     split = device == "split"
     chosen_device = _device("auto" if split else device)
     chosen_dtype = _dtype(dtype, chosen_device)
+    _check_options(quantize, attention)
+    placed: Any = "auto" if split else {"": chosen_device} if quantize else None
     from .heads import find_heads
 
-    with _quiet_transformers():
+    with _quiet_transformers(report):
         folder = _folder(str(name), Path(cache_dir) if cache_dir else default_cache_dir(), report)
         report("load", 0, 1)
-        model, tokenizer = _load(folder, str(name), chosen_dtype, split)
-    model = (model if split else model.to(chosen_device)).eval().requires_grad_(False)
+        options = {"dtype": chosen_dtype, "device_map": placed, **_options(quantize, attention, chosen_dtype)}
+        model, tokenizer = _load(folder, str(name), options)
+    report("check", 0, 1)
+    model = (model if placed else model.to(chosen_device)).eval().requires_grad_(False)
     _fill_missing_tokens(model, tokenizer)
     config = model.config.get_text_config()
     heads = find_heads(model, _short_name(str(name)))
@@ -105,7 +117,7 @@ def load_model(
         in_place=heads.in_place,
         stateful=heads.stateful,
     )
-    report("load", 1, 1)
+    report("check", 1, 1)
     return lm
 
 
@@ -125,8 +137,9 @@ def _folder(name: str, cache_dir: Path, progress: Progress) -> Path:
     return fetch_hub_model(name, progress)
 
 
-def _load(folder: Path, name: str, dtype: Any, split: bool) -> tuple[Any, Any]:
-    """(model, tokenizer) of a folder; refuses a folder whose weights are missing, incomplete or pickled."""
+def _load(folder: Path, name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder; refuses a folder whose weights are missing, incomplete or pickled. options: of
+    transformers' `from_pretrained`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not (folder / "config.json").is_file():
@@ -140,17 +153,21 @@ def _load(folder: Path, name: str, dtype: Any, split: bool) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
-            device_map="auto" if split else None,
+            **options,
             **local,
         )
+    except StoppedByCaller as stopped:
+        raise stopped.reason from None
     except Exception as error:  # whatever a stranger's folder makes transformers raise
         detail = str(error).strip().splitlines()
+        kernel = options.get("attn_implementation")
         raise ModelNotAvailable(
             f"The model {name!r} cannot be loaded as a causal language model "
-            f"({type(error).__name__}: {detail[0][:200] if detail else 'no detail'})."
+            + (f"with the attention kernel {kernel!r} " if kernel else "")
+            + f"({type(error).__name__}: {detail[0][:200] if detail else 'no detail'})"
+            + ("; leave the kernel to transformers." if kernel else ".")
         ) from error
     if loading["missing_keys"]:
         raise ModelNotAvailable(
@@ -160,6 +177,45 @@ def _load(folder: Path, name: str, dtype: Any, split: bool) -> tuple[Any, Any]:
     if not tokenizer.is_fast:
         raise ModelNotAvailable(f"The tokenizer of {name!r} gives no character positions, which we need.")
     return model, tokenizer
+
+
+def _check_options(quantize: str | None, attention: str | None) -> None:
+    """Raises ModelNotAvailable for what does not exist, or not here."""
+    from transformers.utils import import_utils
+
+    if quantize is not None and quantize not in QUANTIZED:
+        raise ModelNotAvailable(f"Weights can be kept in {' or '.join(QUANTIZED)}, not in {quantize!r}.")
+    if quantize is not None and find_spec("bitsandbytes") is None:
+        raise ModelNotAvailable(
+            f"Weights in {quantize} need the package bitsandbytes; run `python -m pip install bitsandbytes` and try again."
+        )
+    if attention is not None and attention not in KERNELS:
+        raise ModelNotAvailable(f"The attention kernel {attention!r} is not one of {', '.join(KERNELS)}.")
+    # Where the package is missing, transformers may fetch a kernel from the hub, which nobody asked for.
+    missing = {
+        "flash_attention_2": ("flash-attn", import_utils.is_flash_attn_2_available),
+        "flash_attention_3": ("flash-attn-3", import_utils.is_flash_attn_3_available),
+    }
+    if attention in missing and not missing[attention][1]():
+        raise ModelNotAvailable(
+            f"The attention kernel {attention!r} needs a GPU and the package {missing[attention][0]}, which are not both here; "
+            "leave it out, or choose 'sdpa' or 'eager'."
+        )
+
+
+def _options(quantize: str | None, attention: str | None, dtype: Any) -> dict[str, Any]:
+    """What transformers is told of them."""
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    if quantize is not None:
+        from transformers import BitsAndBytesConfig
+
+        bits = (
+            {"load_in_8bit": True}
+            if quantize == "8bit"
+            else {"load_in_4bit": True, "bnb_4bit_compute_dtype": dtype}
+        )
+        options["quantization_config"] = BitsAndBytesConfig(**bits)
+    return options
 
 
 def _device(device: str) -> Any:
@@ -245,15 +301,26 @@ def _short_name(name: str) -> str:
     return path.resolve().name if name not in CATALOGUE and path.exists() else name
 
 
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars on the terminal while loading: a library does not print, `progress` tells."""
+def _quiet_transformers(report: Progress = _silent) -> Iterator[None]:
+    """No progress bars on the terminal while loading: a library does not print, `report` tells, also of the weights."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    def bar(factory: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        of_weights = options.get("desc") == "Loading weights" and get_ident() == loading
+        return counted("load", args[0], report) if of_weights else make(factory, args, options)
+
+    loading, shown = get_ident(), logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    former = logging.set_tqdm_hook(bar)
+    make = former or (lambda factory, args, options: factory(*args, **options))
     try:
         yield
     finally:
+        logging.set_tqdm_hook(former)
         if shown:
             logging.enable_progress_bar()

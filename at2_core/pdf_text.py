@@ -1,10 +1,11 @@
 """The text of a PDF in paragraphs, page by page.
 
 A PDF knows characters and their places, not sentences. Where a line ends only because the page does, it is put together
-with the next one, and a word that was parted there is mended; where a person ended it, it stays ended. The first
-paragraph of a page is headed by the page's number, so that a source says where it stands.
+with the next one, and a word that was parted there is mended; where a person ended it, it stays ended. Where each
+page begins is told beside the text: so a source can say where it stands, and the text stays the document's own.
 
-`read_pdf(content)` is the text; DocumentNotRead says what is wrong, in words that stand behind the file's name.
+`read_pdf(content)` is a document without a title; DocumentNotRead says what is wrong, in words that stand behind the file's
+name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import regex
 
 from .errors import DocumentNotRead
 from .pdf_lines import PARTED, Line, read_lines
+from .plain_text import visible
+from .prompts import Document
 
 _ENDED = regex.compile(r"[.!?:;…。！？؟۔।॥]['\"\p{Pe}\p{Pf}\p{N}]*$")
 _ITEM = regex.compile(r"(?:[-*•·▪◦–—]|\(?(?:\p{N}{1,3}|\p{L})[.)]|\[\p{N}{1,3}\])\s")
@@ -25,7 +28,7 @@ _UNSPACED = regex.compile(rf"{_DENSE}\n{_DENSE}")
 _STOP = regex.compile(r"[.!?…。！？؟۔।॥]['\"\p{Pe}\p{Pf}]*(?:\s|$)")
 
 
-def read_pdf(content: bytes) -> str:
+def read_pdf(content: bytes) -> Document:
     """The text of all pages, their paragraphs parted by blank lines; DocumentNotRead where there is none."""
     pages = read_lines(content)
     if not any(pages):
@@ -37,9 +40,15 @@ def read_pdf(content: bytes) -> str:
     body = _body_height(pages)
     numbered = [(n, _paragraphs(page, pitches, body, words)) for n, page in enumerate(pages, 1) if page]
     _carry_sentences(numbered)
-    if len(pages) == 1:
-        return "\n\n".join(numbered[0][1])
-    return "\n\n".join("\n\n".join([f"Page {n}\n{shown[0]}", *shown[1:]]) for n, shown in numbered if shown)
+    text = ""
+    begun = []
+    for number, shown in numbered:
+        said = visible("\n\n".join(shown))  # before anything is counted
+        if said.strip():
+            text += "\n\n" if text else ""
+            begun.append((len(text), number))
+            text += said
+    return Document("", text, tuple(begun))
 
 
 def _pitches(pages: Sequence[Sequence[Line]]) -> dict[int, float]:

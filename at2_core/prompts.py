@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,8 +39,15 @@ ROLES = ("user", "assistant")
 
 @dataclass(frozen=True)
 class Document:
+    """pages: (character of the text where one begins, its number), in order. No part of what a model reads: they say where a
+    source stands."""
+
     title: str
     text: str
+    pages: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pages", tuple(tuple(page) for page in self.pages))
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,8 @@ class ContextTask:
     context_first: the context stands with the first of the user's turns, and later turns and the query follow bare, as in a
     conversation that began with it; else it stands with the query.
     prompt: in place of all these a prompt given whole, which no template touches. marked: its characters [start, end) that
-    are the context, each a document of its own; with nothing marked all of it is. control_tokens: whether what looks
-    like a control token outside the marks is one; inside them it never is.
+    are the context, each a document of its own; with nothing marked all of it is, but for its control tokens.
+    control_tokens: whether what looks like a control token outside the marks is one; inside them it never is.
     """
 
     context: str = ""
@@ -166,7 +174,10 @@ def _prompt(text: str, prefix: list[int], encoding: Encoding, parts: list[Part])
 
 def _as_given(tokenizer: Any, task: ContextTask) -> Prompt:
     """The text as it stands. What is marked is the context, what else can be read is the query, in as many parts as the marks
-    and the control tokens leave."""
+    and the control tokens leave. With nothing marked all that can be read is the context, in such parts.
+
+    A control token is nobody's: many heads rest on the first of them, and it would take most of every score.
+    """
     text = without_surrogates(task.prompt)
     marks = sorted((_place(task.prompt, start), _place(task.prompt, end)) for start, end in task.marked)
     user = marks if task.control_tokens else [(0, len(text))]
@@ -176,20 +187,26 @@ def _as_given(tokenizer: Any, task: ContextTask) -> Prompt:
         prefix = []
     steering = list(itertools.compress(encoding.offsets, encoding.control))
     parts = [Part("context", start, end, 0, 0, number) for number, (start, end) in enumerate(marks)]
-    if marks:
-        for (_, start), (end, _) in itertools.pairwise(
-            [(0, 0), *sorted([*marks, *steering]), (len(text), 0)]
-        ):
-            bare = text[start:end].strip()
-            if bare:
-                start = text.index(bare, start)
-                parts.append(Part("query", start, start + len(bare), 0, 0))
+    if marks or steering:
+        between = _between(text, sorted([*marks, *steering]))
+        parts += [Part("query" if marks else "context", start, end, 0, 0) for start, end in between]
     else:
         parts.append(Part("context", 0, len(text), 0, 0))
     prompt = _prompt(text, prefix, encoding, sorted(parts, key=lambda part: part.start))
     if not any(part.token_start < part.token_end for part in prompt.parts if part.kind == "context"):
-        raise EmptyInput("What is marked holds no character that this model's tokenizer knows.")
+        what = "What is marked" if marks else "The prompt, but for its control tokens,"
+        raise EmptyInput(f"{what} holds no character that this model's tokenizer knows.")
     return prompt
+
+
+def _between(text: str, taken: Sequence[Span]) -> list[Span]:
+    """What stands between these, without the white space around it."""
+    spans = []
+    for (_, start), (end, _) in itertools.pairwise([(0, 0), *taken, (len(text), 0)]):
+        if bare := text[start:end].strip():
+            start = text.index(bare, start)
+            spans.append((start, start + len(bare)))
+    return spans
 
 
 def _place(text: str, at: int) -> int:
@@ -205,6 +222,8 @@ def _check(task: ContextTask) -> None:
     for document in task.documents:
         if not isinstance(document, Document):
             raise At2Error(f"Documents are a list of Document, but one is a {type(document).__name__}.")
+        if not are_pages(document.pages):
+            raise At2Error("A document's pages are pairs (character, number), in the order of the text.")
     for turn in task.history:
         if not isinstance(turn, Turn):
             raise At2Error(f"The history is a list of Turn, but one is a {type(turn).__name__}.")
@@ -229,6 +248,13 @@ def _check(task: ContextTask) -> None:
         raise EmptyInput("The context is empty; give the text that the answer should come from.")
     if not task.query.strip():
         raise EmptyInput("The query is empty; ask something about the context.")
+
+
+def are_pages(pages: tuple[Any, ...]) -> bool:
+    """Whether these can be the pages of a document."""
+    if not all(len(page) == 2 and all(type(n) is int and n >= 0 for n in page) for page in pages):
+        return False
+    return all(a < b for (a, _), (b, _) in itertools.pairwise(pages))
 
 
 def _check_whole(task: ContextTask) -> None:

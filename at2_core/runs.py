@@ -37,6 +37,7 @@ class Settings:
     max_new_tokens: int = 64
     max_prompt_tokens: int = 1024  # longer examples are skipped, and counted
     seed: int = 0
+    direct: bool = False  # also what heads write towards the response, with coefficients of its own
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,12 @@ class RunFolder(WorkFolder):
             raise RunFolderMismatch(
                 f"{self.folder / 'run.json'} is damaged, so nobody knows which model the folder belongs to; choose another one."
             )
-        for key in [] if found is None else [key for key in wanted if found.get(key) != wanted[key]]:
-            raise self._mismatch(key, found.get(key) if found else None, wanted[key])
+        before = {
+            **asdict(Settings()),
+            **(found or {}),
+        }  # a folder of an earlier version lacks what came since
+        for key in [] if found is None else [key for key in wanted if before.get(key) != wanted[key]]:
+            raise self._mismatch(key, before.get(key), wanted[key])
         if found is None:
             self.write("run.json", wanted)
 

@@ -2,6 +2,7 @@
 
 - `cut(prompt, granularity)`: the sources of the context; they tile it, in characters and in tokens
 - `cut_all(gen, granularity, scope)`: those of the whole prompt, or also of the response itself, with their roles
+- `page_of(source, gen)`: the page that a source stands on, where its document has pages
 - `split_sentences(text)`: the sentences of any text, as spans that tile it (from `segmentation`)
 
 A cut is made in characters first and then moved to tokens: a token goes where its first visible character is, and a
@@ -14,6 +15,7 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Protocol
 
 from .errors import At2Error
@@ -22,7 +24,7 @@ from .segmentation import split_paragraphs, split_sentences, split_words
 from .thoughts import Markers, is_opened, parts_of
 from .tokens import Span, anchor
 
-__all__ = ["GRANULARITIES", "SCOPES", "Source", "cut", "cut_all", "in_scope", "split_sentences"]
+__all__ = ["GRANULARITIES", "SCOPES", "Source", "cut", "cut_all", "in_scope", "page_of", "split_sentences"]
 
 GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
 SCOPES = (
@@ -118,6 +120,20 @@ def in_scope(source: Source, scope: str) -> bool:
     if scope == "thought":
         return source.role == "thought"
     return scope == "all" or source.role not in OWN_ROLES
+
+
+def page_of(source: Source, gen: Answered) -> int | None:
+    """The page on which a source of the context begins; None where its document has no pages, or is all of several."""
+    documents = gen.task.documents
+    if source.role != "context" or source.document >= len(documents):
+        return None
+    pages = documents[source.document].pages
+    texts = [part for part in gen.rendered.parts if part.kind == "context"]
+    part = next((part for part in texts if part.document == source.document), None)
+    if part is None or (len(pages) > 1 and (source.start, source.end) == (part.start, part.end)):
+        return None
+    at = bisect_right(pages, source.start - part.start, key=itemgetter(0))
+    return pages[at - 1][1] if at else None
 
 
 def role_of(part: Part, turns: Sequence[Turn] = ()) -> str:

@@ -5,8 +5,9 @@
 - `response_sentences(text, segments)`: its sentences, none of which reaches across a border
 - `parts_of(...)`: the segments' texts as parts that can be cut into sources
 
-A response may be cut off inside a thought, begin inside one that the chat template has opened, or speak of markers
-inside a thought. A closing marker that closes nothing is text of the answer.
+A response may be cut off inside a thought, begin inside one that the chat template has opened, or speak of markers. So a
+thought opens only where the response begins, where another one has just closed, or where a closing marker follows; any
+other marker is text of the answer. Markers are found in upper and lower case.
 """
 
 from __future__ import annotations
@@ -35,7 +36,15 @@ _FORMS = [
     (rf"<\|begin_of_({_WORD})\|>", "<|end_of_{}|>"),
     (rf"<\|start_of_({_WORD})\|>", "<|end_of_{}|>"),
     (rf"<\|start_({_WORD})\|>", "<|end_{}|>"),
+    (rf"◁({_WORD})▷", "◁/{}▷"),
+    (r"<\|(inner)_prefix\|>", "<|{}_suffix|>"),
 ]
+# Where a response goes through channels, all its messages before the final one are its thought.
+_CHANNELS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
+_BY_CHANNEL: Markers = (
+    "<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,11 @@ class Segment:
     text_start: int
     text_end: int
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it is a thought that no marker closes."""
+        return self.kind == "thought" and self.text_end == self.end
+
 
 def split_thoughts(text: str, markers: Markers | None = None, *, opened: bool = False) -> list[Segment]:
     """The thoughts and answers of a response, in order; they tile it. [] for "".
@@ -59,18 +73,23 @@ def split_thoughts(text: str, markers: Markers | None = None, *, opened: bool = 
     opening, closing = markers or USUAL
     check_markers((opening, closing))
     found = list(_found(text, opening, closing))
-    opened = opened or (opening != closing and bool(found) and found[0][0] == "close")
+    last_close = max((span[0] for kind, span in found if kind != "open"), default=-1)
+    opened = opened or (bool(found) and found[0][0] == "close")
     segments: list[Segment] = []
     at = 0
     while at < len(text):
         if not opened:
-            start = next((span for kind, span in found if kind != "close" and span[0] >= at), None)
-            begin = start[0] if start else len(text)
-            if begin > at:
+            # A marker before anything is said opens the response, or follows a thought.
+            said = _past_blanks(text, at, len(text))
+            opens = (span for kind, span in found if kind != "close" and span[0] >= at)
+            start = next((span for span in opens if span[0] <= said or span[1] <= last_close), None)
+            if start is None or start[0] > said:
+                begin = start[0] if start else len(text)
                 segments.append(Segment("answer", at, begin, at, begin))
+                at = begin
             if start is None:
                 break
-            at, inside = start
+            inside = start[1]
         else:
             inside, opened = at, False
         close = _end_of_thought([(kind, span) for kind, span in found if span[0] >= inside])
@@ -96,7 +115,7 @@ def check_markers(markers: Markers) -> None:
 
 def is_opened(prompt: str, markers: Markers | None = None) -> bool:
     """Whether the prompt ends with the marker that opens a thought, as some chat templates do."""
-    return prompt.rstrip().endswith((markers or USUAL)[0].strip())
+    return prompt.rstrip().lower().endswith((markers or USUAL)[0].strip().lower())
 
 
 def markers_of(tokenizer: Any) -> Markers | None:
@@ -112,9 +131,9 @@ def markers_of(tokenizer: Any) -> Markers | None:
                 return content, end
     for form, closing in _FORMS:
         for match in re.finditer(form, written, re.IGNORECASE):
-            if closing.format(match[1]) in written:
-                return match[0], closing.format(match[1])
-    return None
+            if closes := re.search(re.escape(closing.format(match[1])), written, re.IGNORECASE):
+                return match[0], closes[0]
+    return _BY_CHANNEL if set(_CHANNELS) <= set(known) or all(c in written for c in _CHANNELS) else None
 
 
 def response_sentences(text: str, segments: Sequence[Segment]) -> list[Span]:
@@ -154,10 +173,13 @@ def parts_of(
 
 def _found(text: str, opening: str, closing: str) -> Iterator[tuple[str, Span]]:
     """The markers in a text, in order: "open", "close", or "either" where both are written alike."""
-    longest_first = sorted({opening, closing}, key=len, reverse=True)
-    for match in re.finditer("|".join(map(re.escape, longest_first)), text):
-        kind = "either" if opening == closing else "open" if match[0] == opening else "close"
-        yield kind, match.span()
+    forms = {"open": re.escape(opening), "close": re.escape(closing)}
+    if re.fullmatch(forms["open"], closing, re.IGNORECASE):
+        forms = {"either": forms["open"]}
+    longest_first = sorted(forms, key=lambda kind: len(forms[kind]), reverse=True)
+    written = "|".join(f"(?P<{kind}>{forms[kind]})" for kind in longest_first)
+    for match in re.finditer(written, text, re.IGNORECASE):
+        yield str(match.lastgroup), match.span()
 
 
 def _past_blanks(text: str, at: int, limit: int) -> int:

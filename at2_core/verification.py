@@ -4,7 +4,7 @@
 `check`              whether the scores predict what random ablations of this very example do
 `answer_without`     what the model says when sources are hidden
 
-A target is a range of the response's rows; drops are in nats of the target.
+A target is a range of the response's rows, or an array of them; drops are in nats of the target.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def remove_top(
     gen: Generation,
     sources: Sequence[Source],
     scores: np.ndarray,
-    target: slice,
+    target: slice | np.ndarray,
     k: int,
     *,
     draws: int = RANDOM_DRAWS,
@@ -105,7 +105,7 @@ def check(
     gen: Generation,
     sources: Sequence[Source],
     scores: np.ndarray,
-    target: slice,
+    target: slice | np.ndarray,
     *,
     num_ablations: int = 32,
     seed: int = 0,

@@ -16,6 +16,7 @@ from pages.ui.estimator_choice import choice  # noqa: E402
 from pages.ui.example_picker import example_picker, say_instead  # noqa: E402
 from pages.ui.model_status import model_status  # noqa: E402
 from pages.ui.run_progress import run_progress  # noqa: E402
+from pages.ui.thoughts import with_markers_of_address  # noqa: E402
 
 frame.style("compare_page.css")
 engine = session.engine()
@@ -32,7 +33,7 @@ with st.container(gap="xsmall"):
         kind, name, "compare-picked", SETTINGS, own=own is not None and own.exploration is not None
     )
     try:
-        exploration = session.current()
+        exploration = with_markers_of_address(session.current())
     except ExplorationFileError as error:
         frame.complain(str(error), "compare-example")
         st.stop()

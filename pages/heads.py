@@ -19,6 +19,7 @@ from pages.ui.head_address import Address  # noqa: E402
 from pages.ui.head_page import Page, estimator_for, waiting  # noqa: E402
 from pages.ui.jobs import Run  # noqa: E402
 from pages.ui.run_progress import status_line  # noqa: E402
+from pages.ui.thoughts import with_markers_of_address  # noqa: E402
 
 
 @st.fragment
@@ -62,7 +63,7 @@ kind, name = session.asked()
 if engine.status == "idle":  # after a failure it waits to be asked again
     engine.start()
 try:
-    exploration = session.current()
+    exploration = with_markers_of_address(session.current())
 except ExplorationFileError as error:
     frame.complain(str(error), "heads-example")
     st.stop()

@@ -7,6 +7,7 @@ default_lm           the default model in float32 (mark such a test with `defaul
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def _few_threads() -> None:
     """Tiny matrices are slower on many threads, and parallel runs would fight for the cores."""
     import torch
 
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

@@ -240,25 +240,30 @@ def _removed(lm: LanguageModel, gen: Any, sources: Any, keep: np.ndarray) -> np.
 
 
 def table(rows: list[Conformance]) -> str:
-    """Markdown, a row for each way of reading and ablating. Differences are rounded up to a power of ten: their digits are one
-    machine's."""
+    """Markdown, a row for each way of reading and ablating; in it every family with its largest difference, rounded up to a
+    digit."""
     groups: dict[tuple[bool, bool, str], list[Conformance]] = {}
     for row in rows:
         groups.setdefault(
             (not row.in_place, row.layers.split()[0] != row.layers.split()[-1], row.ablated), []
         ).append(row)
-    lines = ["| heads | ablated tokens | largest difference | families |", "| --- | --- | --- | --- |"]
+    lines = ["| heads | ablated tokens | families |", "| --- | --- | --- |"]
     for (again, some, ablated), group in sorted(groups.items()):
         way = "read by running again" if again else "read in place"
         layers = ", of the layers that have heads" if some else ""
-        largest = max(row.weights for row in group)
-        names = ", ".join(sorted(row.family for row in group))
-        lines.append(f"| {way}{layers} | {ablated} | {_bound(largest)} | {names} |")
+        each = (
+            f"{row.family} {_rounded_up(row.weights)}" for row in sorted(group, key=lambda row: row.family)
+        )
+        lines.append(f"| {way}{layers} | {ablated} | {', '.join(each)} |")
     return "\n".join(lines)
 
 
-def _bound(difference: float) -> str:
-    return "0" if difference == 0 else f"below 1e{math.floor(math.log10(difference)) + 1}"
+def _rounded_up(difference: float) -> str:
+    """As 3e-6 for all above 2e-6 up to 3e-6."""
+    if difference == 0:
+        return "0"
+    exponent = math.floor(math.log10(difference))
+    return f"{math.ceil(difference / 10**exponent) * 10.0**exponent:.0e}".replace("e-0", "e-")
 
 
 def main() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import DynamicCache
 
 from at2_core import attention
-from at2_core.attention import contract, reading, weights
+from at2_core.attention import contract, contracting, reading, weights
 
 KINDS = ["llama", "qwen3", "gemma3", "gemma2", "gpt2"]
 TOLERANCE = 1e-5
@@ -120,3 +121,33 @@ def test_the_default_model_reads_as_eager(default_lm):
     print(f"{default_lm.name}: largest difference to eager attention {difference:.1e}")
     assert difference < TOLERANCE
     assert np.allclose(ours.sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_summing_early_equals_contracting_a_trace(tiny_model, kind, monkeypatch):
+    lm = tiny_model(kind)
+    thetas = torch.randn(2, lm.num_layers, lm.num_heads, generator=torch.Generator().manual_seed(1))
+    trace = read(lm, IDS, 40, use_cache=False)
+    plain = torch.stack([contract(trace, theta, 50) for theta in thetas])
+    monkeypatch.setattr(attention, "BLOCK_FLOATS", 600)
+    with torch.inference_mode(), contracting(lm.model, 40, thetas, lm.layer_numbers, 20, 50) as early:
+        lm.model(IDS, use_cache=False)
+    assert (early.totals - plain).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_mask_that_is_a_function_of_positions_is_read_as_its_rows(window):
+    """Flex attention's, for a whole sequence and for one step behind a cache, against the sums of its definition."""
+
+    def seen(batch, head, row, column):
+        causal = column <= row
+        return causal if window is None else causal & (column > row - window)
+
+    whole = create_block_mask(seen, None, None, 30, 30, device="cpu")
+    rows, columns = torch.arange(30)[:, None], torch.arange(30)[None]
+    plain = (columns <= rows) & (columns > rows - (window or 30))
+    assert torch.equal(attention._rows_of(whole, 12, 30, 30)[0], plain[12:])
+    step = create_block_mask(
+        lambda b, h, row, column: seen(b, h, row + 29, column), None, None, 1, 30, device="cpu"
+    )
+    assert torch.equal(attention._rows_of(step, 0, 1, 30)[0], plain[29:])

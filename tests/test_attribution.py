@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,34 @@ def test_a_generated_response_reaches_back_as_a_replayed_one_does(made, stop, mo
     assert not np.triu(scores[:, n:]).any()
     assert np.tril(scores[:, n:], -1).any()
     assert np.array_equal(scores[:, :n], at2.token_scores(lm, gen, est))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bloom"])
+@pytest.mark.parametrize("scope", ["context", "all"])
+def test_one_pass_that_keeps_nothing_gives_the_same(made, kind, scope, tmp_path, tiny_tokenizer):
+    lm = made(kind)[0] if kind in KINDS else again(kind, tmp_path, tiny_tokenizer)
+    est, response = random_estimator(lm), "It is Paris. The fox knows. Berlin sleeps."
+    gen, lean = at2.attribute_given(lm, TASK, response, est, "sentence", scope)
+    plain = at2.attribute(lm, at2.replay(lm, TASK, response), est, "sentence", scope)
+    assert gen.trace is None
+    assert np.abs(gen.logprobs - at2.replay(lm, TASK, response).logprobs).max() < 1e-4
+    assert np.abs(lean.scores - plain.scores).max() < 1e-5
+    assert np.abs(lean.for_span(0, 12) - plain.for_span(0, 12)).max() < 1e-5
+    assert np.abs(at2.head_attention(lm, gen, 1, 2)).sum() > 0, "read again on demand"
+
+
+def again(family, place, tokenizer):
+    """A model whose heads are read by running it again."""
+    from tests.families import folder_of
+
+    return at2.load_model(str(folder_of(family, tokenizer, place)), device="cpu", dtype="float32")
+
+
+def test_one_pass_cannot_have_what_is_known_only_behind_it(made):
+    lm, _ = made("llama")
+    est = replace(random_estimator(lm), direct=np.ones((lm.num_layers, lm.num_heads), np.float32))
+    with pytest.raises(at2.At2Error, match="use replay and attribute"):
+        at2.attribute_given(lm, TASK, "It is Paris.", est)
 
 
 def test_a_target_is_no_source_of_itself(made):

@@ -11,7 +11,7 @@ from sklearn.linear_model import Lasso
 
 import at2_core as at2
 from at2_core import baselines
-from at2_core.baselines import METHODS, best_heads, find_method, matrix, surrogate
+from at2_core.baselines import METHODS, best_heads, find_method, matrix, refined_row, surrogate
 from at2_core.verification import judged
 
 TASK = at2.ContextTask(
@@ -46,7 +46,7 @@ def whole(gen):
 def test_every_method_gives_a_row_for_each_target(case, tiny_model):
     lm, gen, sources = case
     est = at2.Estimator(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), "e", lm.name)
-    for name in (*METHODS[:-6], "context_cite_8", "bm25", "random"):
+    for name in ("at2_ablations_8", *METHODS[:-6], "context_cite_8", "bm25", "random"):
         scored = find_method(name, est, lm)(lm, gen, sources, targets=[slice(0, 2), whole(gen)])
         assert scored.scores.shape == (2, len(sources)), name
         assert scored.scores.dtype == np.float32
@@ -135,6 +135,89 @@ def test_the_surrogate_is_a_lasso_on_standardised_masks():
     assert np.count_nonzero(got) < 7, "the penalty leaves out what does nothing"
 
 
+def test_refined_scores_are_an_adaptive_lasso_beside_what_at2_predicts():
+    rng = np.random.default_rng(0)
+    keep, scores = rng.random((12, 9)) < 0.5, np.array([0.9, 0, 0, 0.4, 0, 0.1, 0, -0.05, 0])
+    truth = np.array([8.0, 0, 0, 1, 0, 0, 0, 0, 3])
+    log_probs = keep @ truth + rng.normal(0, 0.1, 12) - 12
+    # By hand, as a LASSO whose penalties differ: a column that is made w times as large is penalised w times less.
+    weights = np.maximum(np.abs(scores) / np.abs(scores).mean(), 0.3)
+    weights /= math.sqrt((weights**2).mean())
+    predicted, moved = keep @ scores, keep.std(0)
+    columns = [(predicted - predicted.mean()) / predicted.std()]
+    columns += [(keep[:, s] - keep[:, s].mean()) / (moved[s] or 1) * weights[s] for s in range(9)]
+    found = (
+        Lasso(0.09 / math.sqrt(12) * 9 / 12 * log_probs.std(), max_iter=100_000, tol=1e-5)
+        .fit(np.stack(columns, 1), log_probs)
+        .coef_
+    )
+    expected = found[0] / predicted.std() * scores + found[1:] * weights / np.where(moved, moved, 1)
+    got = refined_row(keep, log_probs, scores)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_what_is_known_before_stands_in_for_ablations():
+    rng, truth = np.random.default_rng(0), np.array([8.0, 0, 0, 3, 0, 0, 0, 0, 0])
+    scores, errors = np.array([0.9, 0, 0, 0.4, 0, 0.1, 0, -0.05, 0]), np.zeros(2)
+    for _ in range(20):
+        keep = rng.random((5, 9)) < 0.5
+        rows = (refined_row(keep, keep @ truth - 12, known) for known in (scores, np.ones(9)))
+        errors += [np.abs(row - truth).sum() for row in rows]
+    assert errors[0] < 0.3 * errors[1]
+
+
+def test_many_ablations_find_what_at2_does_not_know():
+    rng = np.random.default_rng(0)
+    keep, scores = rng.random((64, 9)) < 0.5, np.array([0.9, 0, 0, 0.4, 0, 0.1, 0, -0.05, 0])
+    got = refined_row(keep, 3.0 * keep[:, 8], scores)
+    assert np.argmax(got) == 8
+    assert got[8] > 1
+
+
+def test_a_token_that_nothing_moves_has_no_scores():
+    keep = np.random.default_rng(0).random((8, 3)) < 0.5
+    assert not refined_row(keep, np.full(8, -2.0), np.ones(3)).any()
+    assert not refined_row(keep, keep @ np.ones(3), np.zeros(3)).any()
+
+
+def test_a_source_that_no_ablation_moves_is_worth_what_at2_says():
+    keep = np.ones((8, 3), bool)
+    keep[::2, 0] = keep[1::4, 1] = False
+    got = refined_row(keep, keep @ np.array([2.0, 1, 0]), np.array([0.6, 0.3, 0.3]))
+    assert got[0] > got[2] > 0
+
+
+def test_refined_scores_of_a_target_are_those_of_its_tokens(case):
+    lm, gen, sources = case
+    est = at2.Estimator(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), "e", lm.name)
+    method = find_method("at2_ablations_8", est, lm)
+    by_token = matrix(method, lm, gen, sources).scores
+    two = method(lm, gen, sources, targets=[slice(0, 3), whole(gen)]).scores
+    np.testing.assert_allclose(two, [by_token[:3].sum(0), by_token.sum(0)], rtol=1e-5, atol=1e-6)
+
+
+def test_refining_shares_its_ablations_with_context_cite_and_takes_the_better_estimator(case):
+    lm, gen, sources = case
+    est = at2.Estimator(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32), "e", lm.name)
+    asked = {}
+    for name in ("context_cite_8", "at2_ablations_8"):
+
+        def measure(keep, name=name):
+            asked[name] = keep
+            return at2.ablate(lm, gen, sources, keep)
+
+        scored = find_method(name, est, lm)(lm, gen, sources, measure=measure, seed=(3, 4))
+        assert scored.passes == 8
+    np.testing.assert_array_equal(*asked.values())
+
+
+def test_what_refines_takes_the_estimator_that_knows_what_heads_write(default_lm):
+    direct, plain = (at2.load_estimator(f"smollm2-135m-instruct{end}") for end in ("--direct", ""))
+    assert find_method("at2_ablations_16", lm=default_lm).key.endswith(direct.fingerprint)
+    assert find_method("at2_ablations_16", plain, default_lm).key.endswith(plain.fingerprint)
+    assert find_method("at2", lm=default_lm).key.endswith(plain.fingerprint)
+
+
 def test_a_source_that_no_ablation_moves_has_no_weight():
     keep = np.array([[True, True], [True, False], [True, True], [True, False]])
     assert surrogate(keep, np.array([1.0, 0, 1, 0]), 1)[0] == 0
@@ -194,12 +277,16 @@ def test_the_matrix_of_a_method_asked_by_sentence_repeats_its_sentences(tiny_lm)
     assert len(np.unique(matrix(find_method("leave_one_out"), tiny_lm, gen, sources).scores, axis=0)) > 2
 
 
-@pytest.mark.parametrize("name", [*METHODS, "shuffled_heads", "top_heads_3", "context_cite_7"])
+@pytest.mark.parametrize(
+    "name", [*METHODS, "shuffled_heads", "top_heads_3", "context_cite_7", "at2_ablations_7"]
+)
 def test_every_name_is_known_before_there_is_an_estimator(name):
     baselines.check_method(name)
 
 
-@pytest.mark.parametrize("name", ["nonsense", "context_cite_0", "context_cite_", "top_heads_x", "AT2"])
+@pytest.mark.parametrize(
+    "name", ["nonsense", "context_cite_0", "context_cite_", "at2_ablations_0", "top_heads_x", "AT2"]
+)
 def test_a_method_that_is_not_there_is_said(name):
     with pytest.raises(at2.At2Error, match="There is no method"):
         find_method(name)
@@ -252,3 +339,10 @@ def test_a_check_is_spearmans_correlation_and_a_slope_in_nats():
     assert found.nats_per_score == pytest.approx(np.polyfit(keep @ scores, log_p, 1)[0], rel=1e-4)
     assert np.isnan(judged(np.zeros(5), keep, logit_probs).lds)
     assert judged(-scores, keep, logit_probs).nats_per_score == 0
+
+
+def test_gradients_that_quantized_weights_swallow_are_refused(tiny_lm, monkeypatch):
+    gen = at2.replay(tiny_lm, at2.ContextTask(context="The fox runs.", query="Who?"), "The fox.")
+    monkeypatch.setattr(tiny_lm.model, "is_loaded_in_4bit", True, raising=False)
+    with pytest.raises(at2.At2Error, match="no gradients in 4 bits on a CPU"):
+        find_method("gradient")(tiny_lm, gen, at2.cut(gen.rendered, "word"))

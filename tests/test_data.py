@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import types
@@ -186,6 +187,17 @@ def test_examples_with_the_same_context_have_one_group():
 
     groups = [Example("i", t).group for t in (a, b, c)]
     assert groups[0] == groups[1] != groups[2]
+
+
+def test_an_example_keeps_its_name_whatever_pages_its_documents_have():
+    from at2_core.data import Example
+
+    plain, paged = (Example("i", at2.ContextTask(documents=[at2.Document("a", "b", pages)], query="q"))
+                    for pages in ((), ((0, 1),)))  # fmt: skip
+    assert plain.key == paged.key
+    assert plain.group == paged.group
+    documents = '[{"title": "a", "text": "b"}]'  # as files were named before there were pages
+    assert plain.group == hashlib.sha256(f'["", {documents}]'.encode()).hexdigest()[:16]
 
 
 def test_our_own_format_is_read_strictly(tmp_path):

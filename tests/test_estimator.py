@@ -114,6 +114,17 @@ def test_a_truncated_file_is_refused(tmp_path):
             at2.load_estimator(path)
 
 
+@pytest.mark.parametrize(
+    "direct",
+    [np.zeros((2, 4), np.float32), np.full((3, 4), np.nan, np.float32), np.zeros((3, 4), np.float64)],
+)
+def test_direct_coefficients_of_another_shape_or_kind_are_refused(tmp_path, direct):
+    path = tmp_path / "e.safetensors"
+    save_file({"theta": THETA, "direct": direct}, path, {"at2": json.dumps(ABOUT)})
+    with pytest.raises(at2.EstimatorFileError, match="is no estimator"):
+        at2.load_estimator(path)
+
+
 def test_a_later_format_says_so(tmp_path):
     with pytest.raises(at2.EstimatorFileError, match="format 2"):
         at2.load_estimator(write(tmp_path / "e.safetensors", about={**ABOUT, "format": 2}))

@@ -17,7 +17,7 @@ from at2_core.exploration import explore, gallery, load, load_example, save
 
 TASK = at2.ContextTask(
     documents=(
-        at2.Document("A <b>title</b>", "Der Fuchs 🦊 läuft. 犬は眠る。"),
+        at2.Document("A <b>title</b>", "Der Fuchs 🦊 läuft. 犬は眠る。", [(0, 1), (18, 2)]),
         at2.Document("", "The dog sleeps."),
     ),
     query="Who sleeps?",
@@ -99,6 +99,27 @@ def test_a_file_of_a_later_format_is_refused(tmp_path, made, monkeypatch):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("response", "kind", "attributed"),
+    [
+        ("The fox.", "response", ["The fox."]),
+        ("<think>\n\n</think>\n\nThe fox.", "response", ["The fox."]),
+        ("<think>Hm.</think> The fox. It ran.", "answer", ["The fox. It ran."]),
+        ("<think>Hm.</think>The fox.<think>Or?</think>The dog.", "answer", ["The fox.", "The dog."]),
+        ("<think>The fox or", "thought", ["The fox or"]),
+        ("<think>The fox or</think>\n", "thought", ["The fox or"]),
+        ("<think>", "response", ["<think>"]),
+    ],
+)
+def test_where_nothing_is_picked_all_that_is_answered_is_attributed(tiny_lm, response, kind, attributed):
+    found = explore(tiny_lm, at2.replay(tiny_lm, TASK, response), None)
+    at = [(found.response_offsets[a][0], found.response_offsets[b][1]) for a, b in found.target]
+    assert (found.target_kind, [response[a:b].strip() for a, b in at]) == (kind, attributed)
+    rows = [t for first, last in found.target for t in range(first, last + 1)]
+    assert found.rows().tolist() == rows
+    assert found.rows((1, 2)).tolist() == [1, 2]
+
+
 def test_thoughts_are_told_by_the_markers_that_are_given(tiny_lm):
     task = at2.ContextTask(context="The fox runs.", query="Who runs?")
     gen = at2.replay(tiny_lm, task, "[Hm. The fox?] A fox.")
@@ -143,6 +164,9 @@ def test_a_damaged_file_is_refused(tmp_path, made):
         lambda about, arrays: arrays.update({"own/at2": arrays["own/at2"][:-1]}),
         lambda about, arrays: arrays["own/at2"].__setitem__(0, np.nan),
         lambda about, arrays: about["task"].update(prompt=5),
+        lambda about, arrays: about["task"]["documents"][0].update(pages=[[0, "1"]]),
+        lambda about, arrays: about["task"]["documents"][0].update(pages=[[5, 1], [0, 2]]),
+        lambda about, arrays: about["task"]["documents"][0].update(pages=7),
         lambda about, arrays: arrays.update(logprobs=arrays["logprobs"][:1]),
         lambda about, arrays: (
             arrays.update({"scores/<script>": arrays["scores/average"]})
@@ -159,6 +183,17 @@ def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, made, change):
     save_file(arrays, path, {"at2": json.dumps(about)})
     with pytest.raises(at2.ExplorationFileError, match="damaged"):
         load(path)
+
+
+def test_a_file_from_before_documents_had_pages_is_read(tmp_path, made):
+    path = save(made, tmp_path / "x.safetensors")
+    with safe_open(path, framework="np") as file:
+        about = json.loads(file.metadata()["at2"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    for document in about["task"]["documents"]:
+        del document["pages"]
+    save_file(arrays, path, {"at2": json.dumps(about)})
+    assert [document.pages for document in load(path).task.documents] == [(), ()]
 
 
 def test_a_lone_surrogate_in_a_task_can_be_saved(tmp_path, tiny_lm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import at2_core as at2
 from at2_core.generation import Detokenizer, generation_from_ids, token_logit_probs
+from tests.families import FAMILIES, folder_of
 
 TASK = at2.ContextTask(context="The fox runs. The dog sleeps in the sun. Berlin is far.", query="Who sleeps?")
 
@@ -167,6 +169,94 @@ def test_a_long_prompt_can_be_stopped_while_it_is_read(tiny_lm, monkeypatch):
     assert seen == [16]
     assert gen.response_ids == []
     assert gen.stop_reason == "cancelled"
+
+
+class Watched:
+    """What a forward pass was given: how many tokens at once."""
+
+    def __init__(self, model, monkeypatch):
+        self.lengths, forward = [], model.forward
+        monkeypatch.setattr(model, "forward", lambda ids, **options: self._seen(ids, forward, options))
+
+    def _seen(self, ids, forward, options):
+        self.lengths.append(ids.shape[1])
+        return forward(ids, **options)
+
+
+LONG = at2.ContextTask(context="The fox runs. Berlin is far. " * 8, query="Who runs?")
+
+
+@pytest.mark.parametrize("response", ["The fox.", "The fox runs, and Berlin is far. " * 6])
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gemma2", "gpt2"])
+def test_a_long_response_that_is_given_is_read_in_pieces_and_is_the_same(
+    tiny_model, kind, response, monkeypatch
+):
+    lm = tiny_model(kind)
+    whole = at2.replay(lm, LONG, response)
+    n, total = len(whole.prompt_ids), len(whole.prompt_ids) + whole.num_tokens - 1
+    for piece in (n - 1, n, total // 3, 17):  # the response begins with a piece, behind one, inside one
+        monkeypatch.setattr("at2_core.generation.PREFILL", piece if 2 * piece < total else total // 2 - 1)
+        seen = []
+        pieces = at2.replay(lm, LONG, response, on_prompt=lambda done, of, seen=seen: seen.append((done, of)))
+        assert len(seen) > 1
+        assert seen[-1] == (total, total)
+        assert np.allclose(pieces.logprobs, whole.logprobs, atol=1e-4)
+        est = at2.uniform_estimator(lm)
+        assert np.allclose(at2.token_scores(lm, pieces, est), at2.token_scores(lm, whole, est), atol=1e-5)
+        if whole.trace.stream is not None:
+            assert torch.allclose(pieces.trace.stream, whole.trace.stream, atol=1e-4)
+        again = generation_from_ids(lm, LONG, whole.response_ids, cancel=threading.Event())
+        assert np.allclose(again.logprobs, whole.logprobs, atol=1e-4)
+
+
+def test_a_family_read_by_running_again_is_read_in_pieces_too(tiny_tokenizer, tmp_path, monkeypatch):
+    lm = at2.load_model(str(folder_of("falcon", tiny_tokenizer, tmp_path)), device="cpu", dtype="float32")
+    assert not lm.in_place
+    whole = at2.replay(lm, LONG, "The fox.")
+    monkeypatch.setattr("at2_core.generation.PREFILL", 40)
+    pieces = at2.replay(lm, LONG, "The fox.", cancel=threading.Event())
+    est = at2.uniform_estimator(lm)
+    assert np.allclose(pieces.logprobs, whole.logprobs, atol=1e-4)
+    assert np.allclose(at2.token_scores(lm, pieces, est), at2.token_scores(lm, whole, est), atol=1e-5)
+
+
+def test_a_response_is_read_at_once_where_it_is_short_or_where_nobody_watches(tiny_lm, monkeypatch):
+    lengths = Watched(tiny_lm.model, monkeypatch).lengths
+    at2.replay(tiny_lm, LONG, "The fox.", cancel=threading.Event())  # far below twice a piece
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    at2.replay(tiny_lm, LONG, "The fox.")
+    at2.replay(replace(tiny_lm, stateful=True), LONG, "The fox.", cancel=threading.Event())
+    assert len(lengths) == 3
+    at2.replay(tiny_lm, LONG, "The fox.", cancel=threading.Event())
+    assert max(lengths[3:]) == 16
+
+
+def test_a_response_is_read_at_once_where_positions_depend_on_the_whole_length(
+    tiny_tokenizer, tmp_path, monkeypatch
+):
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 8.0}
+    rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    monkeypatch.setitem(FAMILIES, "llama", {**FAMILIES["llama"], "rope_parameters": rope})
+    lm = at2.load_model(str(folder_of("llama", tiny_tokenizer, tmp_path)), device="cpu", dtype="float32")
+    whole = at2.replay(lm, LONG, "The fox.")
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    watched = at2.replay(lm, LONG, "The fox.", cancel=threading.Event())
+    assert np.array_equal(watched.logprobs, whole.logprobs)
+
+
+def test_a_response_that_is_given_can_be_stopped_while_it_is_read(tiny_lm, monkeypatch):
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    cancel, seen = threading.Event(), []
+
+    def stop(done, total):
+        seen.append(done)
+        cancel.set()
+
+    with pytest.raises(at2.Cancelled):
+        at2.replay(tiny_lm, LONG, "The fox.", on_prompt=stop, cancel=cancel)
+    assert seen == [16]
+    with pytest.raises(at2.Cancelled):  # before the first piece, and where there is only one
+        at2.replay(tiny_lm, TASK, "The fox.", cancel=cancel)
 
 
 def test_what_to_cut_is_counted_in_this_text(tiny_lm):

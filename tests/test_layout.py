@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ ORDER = [
     {"cache"},
     {"eager", "kept_prefix"},
     {"attention"},
-    {"heads"},
+    {"heads", "readout"},
     {"models"},
     {"tokens"},
     {"chat", "segmentation"},
@@ -147,3 +148,9 @@ def test_every_public_name_resolves():
     import at2_core
 
     assert [name for name in at2_core.__all__ if not hasattr(at2_core, name)] == []
+
+
+def test_one_run_of_a_page_ends_before_the_next_one_begins():
+    """Streamlit 1.67 clears every press where a run ends; of two at once, one clears what the other was begun for."""
+    config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+    assert config["runner"]["fastReruns"] is False

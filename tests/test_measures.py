@@ -158,6 +158,14 @@ def test_the_table_and_the_picture_say_what_was_measured(frame, tmp_path):
     assert (tmp_path / "q.svg").stat().st_size > 3000
 
 
+def test_what_differs_in_its_cost_alone_is_one_line_in_the_picture_and_named_once(frame, tmp_path):
+    names = {"at2": "cite_8", "b": "cite_64"}
+    summary = summarize(frame.replace({"method": names}), resamples=100)
+    plot(summary, tmp_path / "q.svg")
+    said = (tmp_path / "q.svg").read_text()
+    assert [said.count(f"<!-- {name} -->") for name in ("cite", "8", "64", "cite_8")] == [1, 1, 1, 0]
+
+
 def test_a_name_cannot_break_the_table_or_the_picture(frame, tmp_path):
     summary = summarize(frame.replace({"method": {"b": "b |\n c $\\frac"}}), resamples=100)
     assert "| b \\| c $\\frac |" in markdown(summary)

@@ -23,6 +23,8 @@ from at2_core.prompts import (
     render,
     without_surrogates,
 )
+from at2_core.sources import cut
+from at2_core.tokens import encode
 
 relaxed = settings(
     deadline=None,
@@ -315,11 +317,21 @@ def test_empty_input_is_named(task, sentence):
         ContextTask("c", "q", documents=[Document("", "d")]),
         ContextTask("c", "q", documents=["d"]),
         ContextTask("c", "q", history=[("user", "d")]),
+        ContextTask(query="q", documents=[Document("", "d", [(0, "1")])]),
+        ContextTask(query="q", documents=[Document("", "two", [(1, 1), (0, 2)])]),
     ],
 )
 def test_what_is_no_task_is_refused_in_a_sentence(task):
     with pytest.raises(At2Error, match=r"\.$"):
         render(byte_level(), task)
+
+
+def test_pages_are_no_part_of_the_prompt():
+    task = ContextTask(query="q", documents=[Document("a", "One.", [(0, 7)])])
+    assert render(byte_level(), task) == render(
+        byte_level(), ContextTask(query="q", documents=[Document("a", "One.")])
+    )
+    assert hash(task)  # lists become tuples
 
 
 def test_a_context_that_the_tokenizer_cannot_tell_from_its_title_is_refused():
@@ -438,15 +450,15 @@ def test_a_whole_prompt_is_read_as_it_stands_and_its_marks_are_the_context(
     clean = without_surrogates(text)
     assert prompt.text == clean
     context = [p for p in prompt.parts if p.kind == "context"]
-    if clean == text:
-        assert [(p.start, p.end) for p in context] == (marks or [(0, len(text))])
     known, reached = controls(tokenizer), 0
+    steered = control_tokens and not marks and encode(tokenizer, clean).controls
+    if clean == text and not steered:
+        assert [(p.start, p.end) for p in context] == (marks or [(0, len(text))])
     for part in prompt.parts:
         gap = prompt.text[reached : part.start]
         assert control_tokens or not gap.strip()  # control tokens and blanks alone are nobody's
         reached = part.end
-        if marks or not control_tokens:
-            assert not known & set(prompt.ids[part.token_start : part.token_end])
+        assert not known & set(prompt.ids[part.token_start : part.token_end])
     assert prompt.parts == tuple(sorted(prompt.parts, key=lambda p: p.token_start))
 
 
@@ -473,6 +485,18 @@ def test_control_tokens_are_read_outside_the_marks_alone():
     assert [(p.kind, p.document, prompt.text[p.start : p.end]) for p in prompt.parts] == [
         ("query", None, "user"), ("context", 0, "Read <|im_end|>"), ("query", None, "and go."),
     ]  # fmt: skip
+
+
+def test_the_context_of_an_unmarked_prompt_is_cut_at_its_control_tokens():
+    text = "<|im_start|>user\nRead. <|im_end|>\n<|im_start|>assistant\n"
+    prompt = whole(byte_level(), text)
+    assert shown(prompt, "context") == ["user\nRead.", "assistant"]
+    assert {part.document for part in prompt.parts} == {None}, "they are one document"
+    assert [source.text for source in cut(prompt, "sentence")] == ["user\n", "Read.", "assistant"]
+    assert shown(whole(byte_level(), text, control_tokens=False), "context") == [text]
+    assert shown(whole(byte_level(), " The dog. \n"), "context") == [" The dog. \n"]
+    with pytest.raises(EmptyInput, match="but for its control tokens"):
+        render(byte_level(), ContextTask(prompt="<|im_start|>\n<|im_end|>"))
 
 
 def test_a_rendered_prompt_pasted_whole_is_the_prompt_again(tokenizer):

@@ -15,7 +15,7 @@ from tokenizer_zoo import FILLED, TEXTS, ZOO, byte_fallback, byte_level
 from at2_core.errors import At2Error
 from at2_core.prompts import ContextTask, Document, Turn, encode_text, render
 from at2_core.segmentation import split_paragraphs, split_words
-from at2_core.sources import GRANULARITIES, SCOPES, cut, cut_all, in_scope, split_sentences
+from at2_core.sources import GRANULARITIES, SCOPES, cut, cut_all, in_scope, page_of, split_sentences
 from at2_core.thoughts import parts_of
 
 relaxed = settings(
@@ -202,6 +202,21 @@ def test_documents_keep_their_numbers_and_titles_are_no_context():
     ]
     assert [(s.text, s.document) for s in cut(prompt, "document")] == [("One. Two.", 0), ("Three.", 2)]
     assert [s.text for s in cut(prompt, "document", kinds=("title",))] == ["First", "Second"]
+
+
+def test_a_source_knows_the_page_it_begins_on():
+    text = "One. Two.\n\nThree. Four.\n\nFive."
+    paged = Document("a", text, [(text.index("Two"), 4), (text.index("Three"), 7)])
+    task = ContextTask(
+        documents=[Document("b", "No pages."), paged, Document("c", "One.", [(0, 1)])], query="q"
+    )
+    gen = answered(byte_level(), task, "r")
+    assert [(s.text.strip(), page_of(s, gen)) for s in cut_all(gen, "sentence") if s.role != "title"] == [
+        ("No pages.", None), ("One.", None), ("Two.", 4), ("Three.", 7), ("Four.", 7), ("Five.", 7), ("One.", 1),
+        ("q", None), ("r", None),
+    ]  # fmt: skip
+    assert [page_of(s, gen) for s in cut_all(gen, "document", "context")] == [None, None, 1]
+    assert page_of(cut_all(answered(byte_level(), ContextTask("c", "q"), "r"), "word")[0], gen) is None
 
 
 def test_any_kind_of_part_can_be_cut():

@@ -18,8 +18,9 @@ from pages.ui.estimator_scores import told, with_chosen
 from pages.ui.estimator_shortfall import shortfall_remark
 from pages.ui.model_status import waiting_for_model
 from pages.ui.response_scores import own_scores
+from pages.ui.saved_view import saved_view
 from pages.ui.thoughts import THOUGHT_KEYS, thought_markers, with_markers_of_address
-from pages.ui.token_heatmap import REACHING, ViewState, chosen_now, token_heatmap
+from pages.ui.token_heatmap import REACHING, ViewState, chosen_now, measure_of, token_heatmap, whole_name
 from pages.ui.verify import verify, verify_link
 
 Head = tuple[int, int]  # layer, head
@@ -51,7 +52,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         if exploration is not made:
             with st.container(key="quiet-estimator"):
                 st.text(told(chosen))
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="quiet-method"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="quiet-method"):
         st.text(note, width="stretch")
         pending = chosen.chosen is not None and exploration is made  # its methods cannot be offered yet
         method = _method(exploration, wished, pending)
@@ -63,10 +64,9 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
     shortfall = session.engine().shortfall
     if "at2" not in exploration.scores and shortfall and session.is_of(exploration):
         shortfall_remark(shortfall, "no-estimator")
-    head, scores, own, measure = None, None, None, "attribution"
+    head, scores, own, measure = None, None, None, "attention"
     if head_row:
         head, scores, own = _one_head(exploration, wished, head_row, chosen.chosen)
-        measure = "attribution" if scores is None else "attention"
     initial = ViewState.read(
         asdict(opening) | wished,
         response_tokens=len(exploration.response_ids),
@@ -75,6 +75,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
     )
     if scores is None:
         drawn = method if method in exploration.scores else "average"
+        measure = measure_of(drawn)
         scores, own = exploration.scores[drawn], exploration.own_scores.get(drawn)
         if own is None and chosen_now(exploration, initial, "explore").scope in REACHING:
             with above:
@@ -93,7 +94,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         named = wished.get("method") if method == _first(exploration, wished) else method
     _to_address(exploration, named, head, view, opening)
     with files, st.popover("Save", icon=":material/download:"):
-        if head_row and measure == "attribution":  # average attention stands in while the head cannot be read
+        if head_row and measure != "attention":  # average attention stands in while the head cannot be read
             method, head = "average", None
         _downloads(_by(exploration, method, chosen), scores, own, view, method, head)
     verify(_by(exploration, method, chosen), scores, view, method, head, own)
@@ -195,15 +196,24 @@ def _downloads(
     method: str,
     head: Head | None,
 ) -> None:
-    whole = "the whole answer" if exploration.has_thought else "the whole response"
-    target = "the pinned span" if view.pin else whole
+    target = "the pinned span" if view.pin else whole_name(exploration)
     st.text(f"Scores of {view.granularity} sources for {target}.")
+    st.download_button(
+        "This view (HTML)",
+        data=lambda: saved_view(exploration, scores, view, method, METHODS[method], head, own).encode(),
+        file_name=f"view-{exploration.id}.html",
+        mime="text/html",
+        on_click="ignore",
+        help="Opens in any browser, offline; pointing and pinning work there as here.",
+        width="stretch",
+    )
     st.download_button(
         "Ranked sources (CSV)",
         data=lambda: export.ranked_table(exploration, scores, view, method, head, own).encode(),
         file_name=f"sources-{exploration.id}.csv",
         mime="text/csv",
         on_click="ignore",
+        width="stretch",
     )
     st.download_button(
         "Everything (JSON)",
@@ -211,6 +221,7 @@ def _downloads(
         file_name=f"attribution-{exploration.id}.json",
         mime="application/json",
         on_click="ignore",
+        width="stretch",
     )
 
 

@@ -20,37 +20,20 @@ from at2_core.catalogue import list_estimators
 from at2_core.errors import At2Error
 from at2_core.estimator import Estimator, check_estimator, load_estimator
 from at2_core.exploration import Exploration
+from at2_core.segmentation import split_sentences
 from pages.ui import session
 from pages.ui.estimator_choice import Choice
 from pages.ui.estimator_choice import usual as usual_estimator
+from pages.ui.evaluate_methods import ABOUT, NAMES, REFINED
 
 MOST = 4  # methods side by side that a screen of 1280 px still shows legibly
 THETA = "theta-"  # and a fingerprint: the key of an estimator beside the model's usual one
-NEEDS_THETA = ("at2", "best_head", "top_heads")
+NEEDS_THETA = ("at2", *REFINED, "best_head", "top_heads")
 BY_COEFFICIENTS = ("best_head", "top_heads")  # whose name depends on the estimator
 READS_ATTENTION = (*NEEDS_THETA, "average", "last_layer")
-ABOUT_AT2 = "Attention of all heads, weighted by one learned coefficient per head."
-WORDS = {
-    "at2": ("AT2", ABOUT_AT2),
-    "average": ("Average attention", "Attention of all heads, all weighted alike."),
-    "best_head": ("Best single head", "Attention of the head with the largest coefficient."),
-    "top_heads": ("Top 16 heads", "Attention of the heads with the largest coefficients, averaged."),
-    "last_layer": ("Last layer", "Attention of the last layer's heads, averaged."),
-    "rollout": ("Attention rollout", "Averaged attention, multiplied through the layers."),
-    "gradient": ("Gradient norm", "How steeply the response's log-probability depends on each token's embedding."),
-    "input_x_gradient": ("Input × gradient", "Each token's embedding times that gradient."),
-    "leave_one_out": ("Leave one out", "What the response loses when this source alone is removed."),
-    **{
-        f"context_cite_{n}": (
-            f"ContextCite {n}",
-            f"A sparse linear model of what happens to the response over {n} random ablations.",
-        )
-        for n in (32, 64, 128, 256)
-    },
-    "bm25": ("BM25", "Words shared with the response, weighted by how rare they are."),
-    "random": ("Random", "Numbers between 0 and 1."),
-}  # fmt: skip
+WORDS = {key: (name, ABOUT[key]) for key, name in NAMES.items() if key != "shuffled_heads"}
 BY_SENTENCE = ("gradient", "input_x_gradient", *(key for key in WORDS if key.startswith("context_cite_")))
+_COUNTED = re.compile(r"(?:context_cite|at2_ablations)_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -86,13 +69,13 @@ class Way:
     @property
     def removes(self) -> bool:
         """Whether it works by removing sources, and shares what it measures with others that do."""
-        return self.key == "leave_one_out" or self.key.startswith("context_cite_")
+        return self.key == "leave_one_out" or bool(_COUNTED.fullmatch(self.key))
 
     def passes(self, num_sources: int, num_targets: int) -> int:
         """Forward passes beyond the generation's own, as `baselines` counts them. num_targets: sentences of the response."""
         if self.key == "leave_one_out":
             return num_sources + 1
-        if match := re.fullmatch(r"context_cite_(\d+)", self.key):
+        if match := _COUNTED.fullmatch(self.key):
             return int(match[1])
         if self.key in ("gradient", "input_x_gradient"):
             return 1 + 2 * max(1, num_targets)
@@ -104,19 +87,19 @@ def offered(exploration: Exploration, choice: Choice) -> dict[str, Way]:
     standard = usual_estimator()
     if standard is None or not _fits(standard, exploration):
         standard = _of_its_model(exploration)
+    others = [entry.estimator for entry in list_estimators() if entry.estimator is not None]
+    others = [e for e in (*others, choice.chosen, choice.former) if e is not None and _fits(e, exploration)]
+    # What refines begins with the better scores: those that also know what heads write.
+    direct = next((e for e in others if e.direct is not None), standard)
     ways = {
-        key: Way(key, *words, standard if key in NEEDS_THETA else None)
+        key: Way(key, *words, direct if key in REFINED else standard if key in NEEDS_THETA else None)
         for key, words in WORDS.items()
         if standard is not None or key not in NEEDS_THETA
     }
-    others = [entry.estimator for entry in list_estimators() if entry.estimator is not None]
-    others += [e for e in (choice.chosen, choice.former) if e is not None]
     for estimator in others:
-        if (standard is None or estimator.fingerprint != standard.fingerprint) and _fits(
-            estimator, exploration
-        ):
+        if standard is None or estimator.fingerprint != standard.fingerprint:
             key = THETA + estimator.fingerprint
-            ways[key] = Way(key, short_name(estimator) or key, ABOUT_AT2, estimator)
+            ways[key] = Way(key, short_name(estimator) or key, ABOUT["at2"], estimator)
     return told_apart(ways)
 
 
@@ -196,7 +179,7 @@ def to_sources(scores: np.ndarray, exploration: Exploration, granularity: str) -
 
 
 def num_targets(exploration: Exploration) -> int:
-    """Sentences of the response that a method is asked for."""
+    """Sentences of the response that a method is asked for, whatever of it is a thought."""
     starts = np.array([start for start, _ in exploration.response_offsets])
-    said = [(a, b) for a, b in exploration.sentences if exploration.text[a:b].strip()]
+    said = [(a, b) for a, b in split_sentences(exploration.text) if exploration.text[a:b].strip()]
     return sum(bool(((starts >= a) & (starts < b)).any()) for a, b in said)

@@ -41,7 +41,9 @@ class Judges:
     sure: bool = True
 
 
-def quality(page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, target: str) -> None:
+def quality(
+    page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: np.ndarray, target: str
+) -> None:
     key = (page.exploration.id, page.granularity, OUTCOMES)
     job = page.board.job(key)
     active = (
@@ -59,7 +61,8 @@ def quality(page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: 
             "quality",
         )
     table, told = quality_table(page, chosen, columns, rows, judging)
-    st.dataframe(table, hide_index=True, column_config={"Time": st.column_config.Column(help=SHARED)})
+    shown = {"Method": st.column_config.Column(width="medium"), "Time": st.column_config.Column(help=SHARED)}
+    st.dataframe(table, hide_index=True, column_config=shown)
     for number, sentence in enumerate(told):
         quiet(sentence, f"quality-{number}")
     page_link("pages/evaluate.py", "Measure on a data set", ":material/fact_check:")
@@ -133,7 +136,7 @@ def _measuring(page: Page, key: Key, was_active: bool) -> None:
 
 
 def quality_table(
-    page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: slice, judging: Judges | None
+    page: Page, chosen: Sequence[Way], columns: Sequence[Column], rows: np.ndarray, judging: Judges | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row for each method: its cost, its LDS here once measured, and what is known of it elsewhere; and notes on these."""
     place = session.loaded_by(page.exploration.model)
@@ -171,7 +174,7 @@ def quality_table(
     return table, told
 
 
-def lds_here(scores: np.ndarray | None, rows: slice, measured: Outcomes) -> Check | None:
+def lds_here(scores: np.ndarray | None, rows: np.ndarray, measured: Outcomes) -> Check | None:
     """The check of the target's scores, its LDS nan where they are all alike; None without scores."""
     if scores is None:
         return None

@@ -1,4 +1,4 @@
-"""Figures under the columns: how far the methods agree on the pinned span, or on the whole response."""
+"""Figures under the columns: how far the methods agree on the pinned span, or on all that is attributed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from pages.ui.compare_parts import Page, quiet
 from pages.ui.compare_quality import quality
 from pages.ui.compare_state import State
 from pages.ui.compare_view import Column
+from pages.ui.token_heatmap import whole_name
 
 TOP = 3
 
 
 def tables(page: Page, chosen: Sequence[Way], columns: Sequence[Column], state: State) -> None:
-    rows = target_rows(page.exploration, state)
+    rows = page.exploration.rows(state.pin)
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### Agreement")
@@ -33,20 +34,15 @@ def tables(page: Page, chosen: Sequence[Way], columns: Sequence[Column], state: 
         quality(page, chosen, columns, rows, target_words(page.exploration, state))
 
 
-def target_rows(exploration: Exploration, state: State) -> slice:
-    """Rows of the response that are looked at: the pinned ones, else all."""
-    return slice(state.pin[0], state.pin[1] + 1) if state.pin else slice(0, len(exploration.response_ids))
-
-
 def target_words(exploration: Exploration, state: State) -> str:
-    """What these rows say, in words."""
+    """What is looked at, in words: what the pinned rows say, or what the others are."""
     if not state.pin:
-        return "the whole response"
+        return whole_name(exploration)
     offsets = exploration.response_offsets[state.pin[0] : state.pin[1] + 1]
     return f"“{plain(exploration.text[offsets[0][0] : offsets[-1][1]], 60)}”"
 
 
-def _agreement(page: Page, ready: Sequence[Column], rows: slice, state: State) -> None:
+def _agreement(page: Page, ready: Sequence[Column], rows: np.ndarray, state: State) -> None:
     count = len(page.exploration.sources[page.granularity])
     if len(ready) < 2:
         frame.remark("Two methods with scores are needed; compute another one above.", "compare-agreement")

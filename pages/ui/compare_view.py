@@ -16,10 +16,10 @@ import streamlit as st
 from at2_core.exploration import Exploration
 from pages.ui.compare_state import UNITS, State, pair
 from pages.ui.component import asset, beginning, floats, ints, mark, script, span_within, utf16
-from pages.ui.token_heatmap import part_of_prompt
+from pages.ui.token_heatmap import part_of_prompt, sentence_kinds, titles, whole_name
 
 # The text view's own ways to cut, draw and colour a text; then what is new here.
-SCRIPT = script("token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts",
+SCRIPT = script("mount", "token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts",
                 "view_place", "view_cursor", "compare_column", "compare_difference", "compare_hands", "compare")  # fmt: skip
 _mount = st.components.v2.component(
     "at2_compare",
@@ -81,17 +81,19 @@ def _payload(exploration: Exploration, granularity: str, columns: Sequence[Colum
         parts.append(part_of_prompt(part, exploration, at) | {"tokenStart": first, "tokenEnd": len(pieces)})
     offsets = np.array(exploration.response_offsets, int).reshape(-1, 2)
     return {
-        "id": f"{exploration.id}-{granularity}",
+        "id": f"{exploration.id}-{sentence_kinds(exploration)}-{granularity}",
         "text_id": exploration.id,
         "granularity": granularity,
         "prompt": prompt.text,
         "response": exploration.text,
         "parts": parts,
-        "titles": [d.title for d in exploration.task.documents] or [""],
+        **titles(exploration.task),
         "pieces": ints(np.array(pieces, int).reshape(-1, 2)),
         "sources": [[piece_of[s], source.document] for s, source in enumerate(sources)],
         "response_tokens": ints(response_at[offsets]),
         "sentences": [[int(response_at[a]), int(response_at[b])] for a, b in exploration.sentences],
+        "whole": [list(run) for run in exploration.target],
+        "whole_name": whole_name(exploration),
         "columns": [_column(column) for column in columns],
     }
 

@@ -18,7 +18,7 @@ from at2_core.errors import EstimatorMismatch, NotEnoughMemory
 from at2_core.exploration import Exploration
 from at2_core.footprint import free_memory, gradient_footprint
 from pages.ui.compare_board import Board, Job, Outcomes, Result, Work, marks, turn
-from pages.ui.compare_methods import THETA, Way, own_scores
+from pages.ui.compare_methods import REFINED, THETA, Way, own_scores
 from pages.ui.model_engine import of_another
 from pages.ui.model_memory import gigabytes
 from pages.ui.session import Engine
@@ -58,6 +58,9 @@ def score(board: Board, exploration: Exploration, granularity: str, way: Way) ->
 
         if way.removes:  # between its ablations others have the model
             generation = explorations.generation(exploration)
+            if way.key in REFINED:
+                with turn(engine, job):
+                    method = _refined(way, lm, _generation(engine, lm, exploration, True), sources)
             found, seconds = scored()
         else:
             with turn(engine, job):
@@ -149,9 +152,19 @@ def _checked(way: Way, lm: Any) -> Any:
     return way.estimator
 
 
+def _refined(way: Way, lm: Any, generation: Any, sources: Any) -> Any:
+    """The method with AT2's scores, which are read while the model is held."""
+    from at2_core.attribution import sum_to_sources, token_scores
+    from at2_core.baselines import refined
+
+    estimator = _checked(way, lm)
+    known = sum_to_sources(token_scores(lm, generation, estimator), sources)
+    return refined(estimator, way.passes(len(sources), 1), known)
+
+
 def _warm(way: Way) -> None:
     """Imports that would count as the method's own seconds."""
-    if way.key.startswith("context_cite_"):
+    if way.removes and way.key != "leave_one_out":
         import sklearn.linear_model
         import sklearn.preprocessing  # noqa: F401
     elif way.key == "bm25":

@@ -1,6 +1,7 @@
 """What a person has typed into a form, kept on this machine so that a reload or a restart finds it again.
 
 A draft is a folder `.drafts/ID` beside the form's runs: the fields, and the uploaded file. The address holds the ID.
+`place`, `folder`, `written`, `write`, `sweep`: such folders under any root; `Draft`: a form with fixed fields.
 """
 
 from __future__ import annotations
@@ -44,6 +45,46 @@ def fields_of_data(roles: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def place(root: Path, draft: str) -> Path:
+    return root / ".drafts" / draft
+
+
+def folder(root: Path, draft: str) -> Path | None:
+    """Where the draft is; None for what is no draft."""
+    if not re.fullmatch(r"[0-9a-f]{12}", draft):
+        return None
+    return place(root, draft) if place(root, draft).is_dir() else None
+
+
+def written(root: Path, draft: str) -> dict[str, Any]:
+    """What was written down; nothing where it cannot be read."""
+    try:
+        found = json.loads(place(root, draft).joinpath("draft.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(root: Path, draft: str, fields: Mapping[str, Any]) -> bool:
+    """Write the fields down, and return whether it could be done: a full disk must not keep anybody from typing."""
+    try:
+        place(root, draft).mkdir(parents=True, exist_ok=True)
+        part = place(root, draft) / "draft.part"
+        part.write_text(json.dumps(fields), encoding="utf-8")
+        part.replace(place(root, draft) / "draft.json")
+    except OSError:
+        return False
+    return True
+
+
+def sweep(root: Path) -> None:
+    """Remove drafts that nobody has touched for long."""
+    for old in root.glob(".drafts/*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > SEVERAL_DAYS:
+                shutil.rmtree(old, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Draft:
     """A form's fields in the session, in a folder and in the address.
@@ -73,7 +114,7 @@ class Draft:
         """The draft's ID; the session knows all its fields afterwards."""
         state, at = st.session_state, self.key("draft")
         wished, known = st.query_params.get("draft", ""), state.get(at)
-        if wished != known and self._folder(wished) is not None:
+        if wished != known and folder(self.root(), wished) is not None:
             state[at] = wished
             for field, kept in self._read(wished).items():
                 state[self.key(field)] = kept
@@ -91,19 +132,13 @@ class Draft:
         draft = state[self.key("draft")]
         empty = all(value == self.usual(field) for field, value in fields.items())
         if (
-            empty and not self._place(draft).joinpath("draft.json").exists()
+            empty and not place(self.root(), draft).joinpath("draft.json").exists()
         ):  # what was cleared is written down, too
             return
         if st.query_params.get("draft") != draft:
             st.query_params.from_dict({"draft": draft})
-        if state.get(self.key("kept")) != (draft, fields):
-            with contextlib.suppress(OSError):  # a full disk must not keep anybody from typing
-                folder = self._place(draft)
-                folder.mkdir(parents=True, exist_ok=True)
-                part = folder / "draft.part"
-                part.write_text(json.dumps(fields), encoding="utf-8")
-                part.replace(folder / "draft.json")
-                state[self.key("kept")] = (draft, fields)
+        if state.get(self.key("kept")) != (draft, fields) and write(self.root(), draft, fields):
+            state[self.key("kept")] = (draft, fields)
 
     def end(self) -> None:
         """The draft has become a run; the next one begins with the same settings and without its file."""
@@ -111,14 +146,14 @@ class Draft:
         st.session_state[self.key("upload")] = ""
         st.session_state[self.key("columns-of")] = ""
         if draft:
-            shutil.rmtree(self._place(draft), ignore_errors=True)
+            shutil.rmtree(place(self.root(), draft), ignore_errors=True)
 
     def uploaded(self) -> Path | None:
         """The file in the draft's folder."""
-        folder, name = self._folder(st.session_state.get(self.key("draft"), "")), self.value("upload")
-        if folder is None or not name or Path(name).name != name:
+        home, name = folder(self.root(), st.session_state.get(self.key("draft"), "")), self.value("upload")
+        if home is None or not name or Path(name).name != name:
             return None
-        return folder / name if folder.joinpath(name).is_file() else None
+        return home / name if home.joinpath(name).is_file() else None
 
     def take(self, name: str, content: bytes) -> None:
         """Keep an uploaded file. Raises At2Error where it is of no format that can be read, or the disk refuses."""
@@ -128,11 +163,11 @@ class Draft:
             raise At2Error(f"{plain} is none of {', '.join(READERS)}; save the examples as one of these.")
         plain = (re.sub(r"[^\w-]+", "_", Path(plain).stem)[:60] or "data") + suffix
         try:
-            self._sweep()
+            sweep(self.root())
             self.drop()
-            folder = self._place(st.session_state[self.key("draft")])
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.joinpath(plain).write_bytes(content)
+            home = place(self.root(), st.session_state[self.key("draft")])
+            home.mkdir(parents=True, exist_ok=True)
+            home.joinpath(plain).write_bytes(content)
         except OSError as error:
             raise At2Error(f"{plain} cannot be kept in {self.root()} ({error.strerror}).") from error
         st.session_state[self.key("upload")] = plain
@@ -144,22 +179,9 @@ class Draft:
             path.unlink(missing_ok=True)
         st.session_state[self.key("upload")] = ""
 
-    def _place(self, draft: str) -> Path:
-        return self.root() / ".drafts" / draft
-
-    def _folder(self, draft: str) -> Path | None:
-        """Where the draft is; None for what is no draft."""
-        if not re.fullmatch(r"[0-9a-f]{12}", draft):
-            return None
-        return self._place(draft) if self._place(draft).is_dir() else None
-
     def _read(self, draft: str) -> dict[str, Any]:
         """The fields that were written down, without those that no widget would take."""
-        try:
-            found = json.loads(self._place(draft).joinpath("draft.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        given = found if isinstance(found, dict) else {}
+        given = written(self.root(), draft)
         return {
             field: given[field] for field in self.fields if field in given and self._fits(field, given[field])
         }
@@ -172,10 +194,3 @@ class Draft:
             return all(isinstance(each, str) and (allowed is None or each in allowed) for each in given)
         low, high = self.ranges.get(field, (0, 0))
         return low <= given <= high if field in self.ranges else given in self.choices.get(field, (given,))
-
-    def _sweep(self) -> None:
-        """Remove drafts that nobody has touched for long."""
-        for folder in self.root().glob(".drafts/*"):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > SEVERAL_DAYS:
-                    shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,7 @@ from at2_core.catalogue import Entry, list_estimators
 from at2_core.errors import At2Error
 from at2_core.estimator import check_estimator
 from pages.ui import session
+from pages.ui.model_engine import shown
 
 
 def shortfall_remark(reason: str, key: str) -> None:
@@ -28,7 +29,7 @@ def shortfall_remark(reason: str, key: str) -> None:
 
 def learn_command() -> str:
     """The shell command that learns an estimator of the server's model."""
-    return f"python -m at2_core learn --model {shlex.quote(session.model())} --data examples.jsonl"
+    return f"python -m at2_core learn --model {shlex.quote(shown(session.model()))} --data examples.jsonl"
 
 
 def fitting_estimators() -> list[Entry]:

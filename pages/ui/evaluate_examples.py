@@ -23,6 +23,7 @@ from pages.ui.evaluate_figures import rows_of, unhurried
 from pages.ui.evaluate_methods import short
 from pages.ui.evaluate_runs import EVALUATIONS, is_loaded_here
 from pages.ui.jobs import Run, Settings
+from pages.ui.model_engine import shown
 from pages.ui.model_status import waiting_for_model
 from pages.ui.train_reading import look, read_as
 
@@ -95,7 +96,7 @@ def _open(run: RunFolder, request: EvaluationRequest, table: pd.DataFrame, key: 
         with st.container(key="quiet-evaluate-chosen", width="content"):
             if elsewhere:
                 st.text(
-                    f"These responses are those of {request.model}; {session.model()} is loaded here.",
+                    f"These responses are those of {shown(request.model)}; {shown(session.model())} is loaded here.",
                     width="content",
                 )
             else:

@@ -18,6 +18,7 @@ from pages.ui.evaluate_estimators import choose_estimators, possible, sort_estim
 from pages.ui.evaluate_methods import ABOUT, NAMES, OF_ESTIMATOR, OFFERED, label, top_k
 from pages.ui.evaluate_runs import EVALUATIONS
 from pages.ui.form_boxes import KEPT, examples_box, model_box, number_box, start_and_estimate
+from pages.ui.model_engine import shown
 from pages.ui.run_start import show_what_came_of_it, start
 from pages.ui.train_data import choose_data
 from pages.ui.train_reading import Found
@@ -71,7 +72,7 @@ def new_evaluation(first: bool) -> None:
             if evaluate_runs.is_loaded_here(request.model):
                 estimate(request, usable, found.stamp, passes, pressed=pressed)
             elif pressed:
-                frame.remark(ELSEWHERE.format(model=session.model()), "evaluate-estimate")
+                frame.remark(ELSEWHERE.format(model=shown(session.model())), "evaluate-estimate")
             others = evaluate_runs.at_work()
             if others:
                 frame.remark(others, "evaluate-others")

@@ -8,8 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+REFINED = ("at2_ablations_8", "at2_ablations_32", "at2_ablations_64")
 NAMES = {
     "at2": "AT2",
+    "at2_ablations_8": "AT2 + 8 ablations",
+    "at2_ablations_32": "AT2 + 32 ablations",
+    "at2_ablations_64": "AT2 + 64 ablations",
     "average": "Average attention",
     "best_head": "Best single head",
     "top_heads": "Top 16 heads",
@@ -28,6 +32,10 @@ NAMES = {
 }
 ABOUT = {
     "at2": "Attention of all heads, weighted by one learned coefficient per head.",
+    **{
+        f"at2_ablations_{count}": f"AT2's scores, corrected token by token by what {count} random ablations do."
+        for count in (8, 32, 64)
+    },
     "average": "Attention of all heads, all weighted alike.",
     "best_head": "Attention of the head with the largest coefficient.",
     "top_heads": "Attention of the heads with the largest coefficients, averaged.",
@@ -45,7 +53,7 @@ ABOUT = {
     "shuffled_heads": "A negative control: AT2's coefficients, given to other heads by chance.",
 }
 OFFERED = tuple(NAMES)
-OF_ESTIMATOR = ("at2", "best_head", "top_heads", "shuffled_heads")  # which need one
+OF_ESTIMATOR = ("at2", *REFINED, "best_head", "top_heads", "shuffled_heads")  # which need one
 PASSES = {
     "rollout": 1,
     "gradient": 3,
@@ -76,6 +84,8 @@ def label(method: str) -> str:
         return f"Top {match[1]} heads"
     if match := re.fullmatch(r"context_cite_(\d+)", method):
         return f"ContextCite {match[1]}"
+    if match := re.fullmatch(r"at2_ablations_(\d+)", method):
+        return f"AT2 + {match[1]} ablations"
     return method
 
 
@@ -93,15 +103,15 @@ def explained(measure: str) -> str:
 
 
 def ours(method: str) -> bool:
-    """Whether its figures stand out: AT2, by any estimator."""
-    return method == "at2" or method.startswith("at2 ")
+    """Whether its figures stand out: AT2, by any estimator, alone or with ablations."""
+    return method == "at2" or method.startswith(("at2 ", "at2_"))
 
 
 def passes_of(methods: Sequence[str], sources: float) -> float:
     """Forward passes over an example that the methods themselves cost, beyond the generation's own."""
-    counts = (re.fullmatch(r"context_cite_(\d+)", method) for method in methods)
-    cited = sum(int(match[1]) for match in counts if match)
-    return cited + (sources + 1) * ("leave_one_out" in methods) + sum(PASSES.get(m, 0) for m in methods)
+    counts = (re.fullmatch(r"(?:context_cite|at2_ablations)_(\d+)", method) for method in methods)
+    removing = sum(int(match[1]) for match in counts if match)
+    return removing + (sources + 1) * ("leave_one_out" in methods) + sum(PASSES.get(m, 0) for m in methods)
 
 
 def measuring(ablations: int, rows: int, drops: int) -> int:

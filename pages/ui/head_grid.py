@@ -88,7 +88,17 @@ def legend(values: np.ndarray, quantity: str) -> str:
             "against it",
             "no head counts against a source here",
         ),
+        "direct coefficient": (
+            "what this head writes counts towards a source",
+            "against it",
+            "no head counts against a source here",
+        ),
         "contribution": ("this head raised the score", "lowered it", "no head lowered it"),
+        "direct contribution": (
+            "what this head wrote made the response's tokens likelier",
+            "less likely",
+            "no head made them less likely",
+        ),
     }[quantity]
     against = f"red: {red}" if (values < 0).any() else no_red
     return f"Blue: {blue}; {against}. Click a cell to see the head's attention. ✕: muted."

@@ -27,12 +27,11 @@ def change(before: np.ndarray, after: np.ndarray) -> Change | None:
     return Change(int(before.argmax()), int(after.argmax()), rank_correlation(before, after))
 
 
-def source_scores(scores: np.ndarray, sources: Sequence[Source], pin: tuple[int, int] | None) -> np.ndarray:
-    """(S,) float64: token scores (T, n), mean over the pinned response tokens, summed over each source's tokens."""
-    rows = scores[pin[0] : pin[1] + 1] if pin else scores
+def source_scores(scores: np.ndarray, sources: Sequence[Source], rows: np.ndarray) -> np.ndarray:
+    """(S,) float64: token scores (T, n), mean over these rows of the response, summed over each source's tokens."""
     if not len(rows):
         return np.zeros(len(sources))
-    mean = rows.mean(axis=0, dtype=np.float64)
+    mean = scores[rows].mean(axis=0, dtype=np.float64)
     return np.array([mean[s.token_start : s.token_end].sum() for s in sources])
 
 

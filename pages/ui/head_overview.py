@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from at2_core import exploration as explorations
@@ -22,7 +23,25 @@ from pages.ui.head_uncertainty import cell_labels, legend_of_deviation, unsure
 if TYPE_CHECKING:
     from at2_core.models import LanguageModel
 
-GRID_NAMES = {"coefficients": "Coefficients θ", "contribution": "Contribution to a span"}
+GRID_NAMES = {
+    "coefficients": "Coefficients θ",
+    "direct": "Coefficients δ",
+    "contribution": "Contribution to a span",
+    "written": "What heads wrote",
+}
+QUANTITIES = {
+    "coefficients": "coefficient",
+    "direct": "direct coefficient",
+    "contribution": "contribution",
+    "written": "direct contribution",
+}
+ASKING = ("contribution", "written")  # grids that read the example with the model
+GRID_HELP = (
+    "θ weighs a head's attention. Contribution to a span is what it added to the score of the span that is chosen beside it. "
+    "What heads wrote needs no coefficients: how much likelier the head made the span's tokens by what it took from the "
+    "sources and wrote to the output, in nats, without what later layers make of it. δ weighs that, where an estimator has "
+    "learned it."
+)
 SELECT = 215  # px: five controls in one row of 1280
 WHOLE, ALL = "whole", "all"  # a choice that is None has no label of its own in a select box
 
@@ -34,7 +53,7 @@ def grid_controls(page: Page) -> None:
     if state.pin and state.pin not in spans:
         spans.append(state.pin)
     sources = [ALL, *range(len(exploration.sources[SOURCES]))]
-    st.session_state["heads-grid"] = state.grid
+    st.session_state["heads-grid"] = grid_shown(page)
     st.session_state["heads-pin"] = state.pin or WHOLE
     st.session_state["heads-source"] = ALL if state.source is None else state.source
 
@@ -50,10 +69,11 @@ def grid_controls(page: Page) -> None:
         example_picker(address)
         st.segmented_control(
             "What the grid shows",
-            GRIDS,
+            [grid for grid in GRIDS if grid != "direct" or page.estimator.direct is not None],
             key="heads-grid",
             format_func=GRID_NAMES.__getitem__,
             required=True,
+            help=GRID_HELP,
             label_visibility="collapsed",
             on_change=changed("grid"),
         )
@@ -66,7 +86,7 @@ def grid_controls(page: Page) -> None:
             on_change=changed("pin", WHOLE),
             width=SELECT,
         )
-        if state.grid == "contribution":
+        if grid_shown(page) in ASKING:
             st.selectbox(
                 "Source",
                 sources,
@@ -106,30 +126,34 @@ def example_picker(address: Address) -> None:
     )
 
 
+def grid_shown(page: Page) -> str:
+    """The grid that is asked for, where the estimator has it."""
+    grid = page.state.grid
+    return GRIDS[0] if grid == "direct" and page.estimator.direct is None else grid
+
+
 def grid_and_ranking(page: Page) -> None:
     """theta, or what each head contributed; the grid with the ranking beside it."""
-    state, address, theta = page.state, page.address, page.estimator.theta
-    contribution = state.grid == "contribution"
-    if contribution and page.engine.status != "ready":
+    state, address, shown = page.state, page.address, grid_shown(page)
+    asking, quantity = shown in ASKING, QUANTITIES[shown]
+    if asking and page.engine.status != "ready":
         waiting(page.engine, "contribution")
         return
-    if contribution and model_switch.offer(
+    if asking and model_switch.offer(
         page.exploration, "contribution", "Contributions ask the model that made it."
     ):
         return
-    if contribution and busy(page, "contribution"):
+    if asking and busy(page, "contribution"):
         return
-    estimator, spread = page.estimator, None if contribution else page.estimator.deviation
-    of_deviation, faint = spread is not None and state.deviation, unsure(estimator) if state.fade else None
-    ranked, quantity = theta, "coefficient"
-    if contribution:
-        faint, quantity = None, "contribution"
+    estimator, spread = page.estimator, page.estimator.deviation if shown == GRIDS[0] else None
+    of_deviation = spread is not None and state.deviation
+    faint = unsure(estimator) if spread is not None and state.fade else None
+    ranked = estimator.direct if shown == "direct" and estimator.direct is not None else estimator.theta
+    if asking:
         try:
             with st.spinner("Reading the example with the model…"):
-                ranked = reading.contribution(
-                    page.exploration, session.model_of(page.exploration), theta, state.pin, state.source
-                )
-        except At2Error as error:  # another model made the example
+                ranked = _read(page, shown)
+        except At2Error as error:  # another model made the example, or what its heads write cannot be told
             frame.complain(str(error), "heads-contribution")
             return
     values = spread if spread is not None and of_deviation else ranked
@@ -140,9 +164,9 @@ def grid_and_ranking(page: Page) -> None:
             quantity="deviation" if of_deviation else quantity,
             picks=state.picks,
             muted=state.mute,
-            key=f"heads-{state.grid}",
+            key=f"heads-{shown}",
             on_click=address.choose,
-            labels=None if contribution else cell_labels(estimator, of_deviation),
+            labels=cell_labels(estimator, of_deviation) if shown == GRIDS[0] else None,
             faint=None if of_deviation else faint,
         )
     with right:
@@ -152,7 +176,7 @@ def grid_and_ranking(page: Page) -> None:
             picks=state.picks,
             muted=state.mute,
             height=max(grid_height(ranked.shape[1]), 230),
-            key=f"heads-ranking-{state.grid}",
+            key=f"heads-ranking-{shown}",
             on_pick=lambda head: address.choose([head]),
             on_compare=address.compare,
             on_mute=address.mute,
@@ -165,15 +189,26 @@ def grid_and_ranking(page: Page) -> None:
         quiet(f"{in_words} θ: {plain(estimator.name, 80)}.{numbered}", "legend")
         if spread is not None:
             uncertainty_switches(page)
-    if contribution:
-        of, to = (
-            reading.span_name(page.exploration, state.pin),
-            reading.source_name(page.exploration, state.source),
-        )
-        quiet(
-            f"For {of}, {to}: the contributions of all heads add up to the score {number(values.sum(), '.4f')}.",
-            "sum",
-        )
+    if asking:
+        _say_sum(page, shown, float(values.sum()))
+
+
+def _read(page: Page, shown: str) -> np.ndarray:
+    """(layers, heads): what each head contributed, or wrote. Raises At2Error."""
+    exploration, state = page.exploration, page.state
+    lm = session.model_of(exploration)
+    if shown == "written":
+        return reading.written(exploration, lm, state.pin, state.source)
+    return reading.contribution(exploration, lm, page.estimator, state.pin, state.source)
+
+
+def _say_sum(page: Page, shown: str, total: float) -> None:
+    of = reading.span_name(page.exploration, page.state.pin)
+    to = reading.source_name(page.exploration, page.state.source)
+    said = f"the contributions of all heads add up to the score {number(total, '.4f')}."
+    if shown == "written":
+        said = f"together the heads wrote {number(total, '+.2f')} nats a token; what later layers make of it is not counted."
+    quiet(f"For {of}, {to}: {said}", "sum")
 
 
 def uncertainty_switches(page: Page) -> None:

@@ -20,7 +20,7 @@ from pages.ui.head_state import span_or_none
 _mount = st.components.v2.component(
     "at2_head_matrix",
     css=asset("head_matrix.css"),
-    js=script("head_matrix", "head_matrix_panel", "head_matrix_paint"),
+    js=script("mount", "head_matrix", "head_matrix_panel", "head_matrix_paint"),
 )
 
 

@@ -7,13 +7,13 @@ import hashlib
 import numpy as np
 import streamlit as st
 
-from pages.ui.component import asset
+from pages.ui.component import asset, script
 from pages.ui.head_state import Head, head_or_none
 
 _mount = st.components.v2.component(
     "at2_head_ranking",
     css=asset("head_ranking.css"),
-    js=asset("head_ranking.js"),
+    js=script("mount", "head_ranking"),
 )
 
 

@@ -12,9 +12,11 @@ import streamlit as st
 from at2_core.card import plain
 from at2_core.estimator import Estimator, without_heads
 from at2_core.exploration import Exploration
+from at2_core.sources import Source, page_of
 from pages.ui import session
 from pages.ui.head_address import SOURCES
 from pages.ui.head_state import Head
+from pages.ui.token_heatmap import document_name, sentence_kinds, whole_name
 
 Span = tuple[int, int]  # first and last response token
 
@@ -28,14 +30,22 @@ def attention(example: str, head: Head, _exploration: Exploration, _lm) -> np.nd
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def source_attention(example: str, span: Span | None, _exploration: Exploration, _lm) -> np.ndarray:
-    """float32 (layers, heads, S): every head's attention to each source, mean over the span's tokens."""
+def source_attention(
+    example: str, runs: tuple[Span, ...], _exploration: Exploration, _lm, direct: bool = False
+) -> np.ndarray:
+    """float32 (layers, heads, S): every head's attention to each source, mean over the tokens of these runs; direct: what it
+    wrote.
+
+    Raises At2Error where that cannot be told.
+    """
     from at2_core.attribution import source_features
 
-    first, last = span or (0, len(_exploration.response_ids) - 1)
     sources = _exploration.sources[SOURCES]
     generation = session.generation_of(_exploration)
-    return source_features(_lm, generation, sources, [slice(first, last + 1)])[:, :, 0].cpu().numpy()
+    targets = [slice(first, last + 1) for first, last in runs]
+    found = source_features(_lm, generation, sources, targets, direct=direct).cpu().numpy()
+    lengths = np.array([last + 1 - first for first, last in runs], np.float32)
+    return np.einsum("lhrs,r->lhs", found, lengths / max(1, lengths.sum()))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -54,18 +64,38 @@ def scores_without(
 
 
 def contribution(
-    exploration: Exploration, lm, theta: np.ndarray, span: Span | None, source: int | None
+    exploration: Exploration, lm, estimator: Estimator, span: Span | None, source: int | None
 ) -> np.ndarray:
-    """(layers, heads): coefficient times attention to the source, or to all of them; mean over the span's tokens."""
-    features = source_attention(exploration.id, span, exploration, lm)
-    return theta * (features.sum(axis=2) if source is None else features[:, :, source])
+    """(layers, heads): coefficient times attention to the source, or to all of them; mean over the span's tokens. Where the
+    estimator has coefficients of what heads write, that counts too."""
+    features = source_attention(exploration.id, _runs(exploration, span), exploration, lm)
+    found = estimator.theta * _to(features, source)
+    if estimator.direct is not None:
+        found = found + estimator.direct * written(exploration, lm, span, source)
+    return found
+
+
+def written(exploration: Exploration, lm, span: Span | None, source: int | None) -> np.ndarray:
+    """(layers, heads), in nats a token: what each head wrote towards the span's tokens, out of the source or all of them."""
+    runs = _runs(exploration, span)
+    return _to(source_attention(exploration.id, runs, exploration, lm, direct=True), source)
+
+
+def _runs(exploration: Exploration, span: Span | None) -> tuple[Span, ...]:
+    return exploration.target if span is None else (span,)
+
+
+def _to(features: np.ndarray, source: int | None) -> np.ndarray:
+    return features.sum(axis=2) if source is None else features[:, :, source]
 
 
 def sentence_spans(exploration: Exploration) -> list[Span]:
-    """Response tokens of each sentence; a token belongs to the sentence of its last character, for a space that
-    begins a word is tokenized with it."""
-    spans = []
-    for start, end in exploration.sentences:
+    """Response tokens of each sentence, without those that are a thought's marker; a token belongs to the sentence of its last
+    character, for a space that begins a word is tokenized with it."""
+    spans: list[Span] = []
+    for (start, end), kind in zip(exploration.sentences, sentence_kinds(exploration), strict=True):
+        if kind == "m":
+            continue
         tokens = [t for t, (a, b) in enumerate(exploration.response_offsets) if start <= max(a, b - 1) < end]
         if tokens and (not spans or tokens[0] > spans[-1][1]):
             spans.append((tokens[0], tokens[-1]))
@@ -80,7 +110,7 @@ def span_text(exploration: Exploration, span: Span) -> str:
 
 def span_name(exploration: Exploration, span: Span | None, length: int = 60) -> str:
     if span is None:
-        return "the whole response"
+        return whole_name(exploration)
     sentences = sentence_spans(exploration)
     if span in sentences:
         kind = f"sentence {sentences.index(span) + 1}"
@@ -92,12 +122,16 @@ def span_name(exploration: Exploration, span: Span | None, length: int = 60) -> 
 def source_name(exploration: Exploration, source: int | None, length: int = 40) -> str:
     if source is None:
         return "all sources together"
-    found, documents = exploration.sources[SOURCES][source], exploration.task.documents
-    name = f"Sentence {source + 1}"  # as the ranked list on Explore says it; [2] is something else there
-    if len(documents) > 1:
-        title = short(documents[found.document].title, 24)
-        name = f"Doc {found.document + 1}" + (f" · {title}" if title else "")
-    return f"{name}: “{short(found.text, length)}”"
+    found = exploration.sources[SOURCES][source]
+    name = document_name(exploration.task, found.document, 24)
+    name = name or f"Sentence {source + 1}"  # as the ranked list says it; [2] is something else there
+    return f"{name}{on_page(exploration, found)}: “{short(found.text, length)}”"
+
+
+def on_page(exploration: Exploration, source: Source) -> str:
+    """What names the page of a source behind its name, as in ", p. 2"; "" where there are no pages."""
+    page = page_of(source, exploration)
+    return f", p. {page}" if page is not None else ""
 
 
 def short(text: str, length: int = 60) -> str:

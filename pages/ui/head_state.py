@@ -14,7 +14,7 @@ from dataclasses import dataclass
 Head = tuple[int, int]
 
 MAX_COMPARED = 4  # matrices side by side that a screen of 1280 px still shows legibly
-GRIDS = ("coefficients", "contribution")
+GRIDS = ("coefficients", "direct", "contribution", "written")
 VIEWS = ("matrix", "text", "without")
 KEYS = ("layer", "head", "compare", "mute", "sink", "grid", "source", "view", "pin", "deviation", "fade")
 

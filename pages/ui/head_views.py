@@ -193,7 +193,8 @@ def muted_line(page: Page) -> None:
     exploration, state = page.exploration, page.state
     sources = exploration.sources[SOURCES]
     before, after = (
-        source_scores(scores_without(page, muted), sources, state.pin) for muted in ((), state.mute)
+        source_scores(scores_without(page, muted), sources, exploration.rows(state.pin))
+        for muted in ((), state.mute)
     )
     changed = change(before, after)
     if changed is None:

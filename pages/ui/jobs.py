@@ -54,7 +54,7 @@ class Run:
     generated: bool = False
     loaded_by: str = ""  # the server's model when this was asked, by what it is loaded by
     prompt_tokens: int = 0  # about
-    read: float = 0.0  # share of a long prompt that the model has read
+    read: float = 0.0  # share of a long prompt, with a response that is given, that the model has read
     reading_since: float | None = None
     reading_takes: float | None = None  # seconds, at the pace of former runs
     error: str = ""
@@ -139,12 +139,12 @@ def _generate(run: Run, engine: Engine, lm: Any) -> None:
 
     task, settings, run.reading_since = run.task, run.settings, time.monotonic()
     if settings.response is not None:
-        generation = replay(lm, task, settings.response)
+        generation = replay(lm, task, settings.response, on_prompt=run.tell_prompt, cancel=run.cancel)
     elif settings.response_ids:
         ended = len(settings.response_ids) < settings.max_new_tokens
         generation = generation_from_ids(
-            lm, task, settings.response_ids, stop_reason="end" if ended else "length"
-        )
+            lm, task, settings.response_ids, "end" if ended else "length", on_prompt=run.tell_prompt, cancel=run.cancel
+        )  # fmt: skip
     else:
         engine.prefix = engine.prefix or KeptPrefix()
         generation = generate(

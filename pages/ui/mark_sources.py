@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.ui.component import Span, asset, utf16
+from pages.ui.component import Span, asset, script, utf16
 
 MOST_MARKS = 500
 _mount = st.components.v2.component(
     "at2_mark_sources",
     css=asset("mark_sources.css"),
-    js=asset("mark_sources.js"),
+    js=script("mount", "mark_sources"),
     isolate_styles=False,  # a selection inside a shadow tree is not known to every browser
 )
 
@@ -67,8 +67,8 @@ def read(sent: Any, text: str) -> tuple[Span, ...]:
 def carried(marks: Sequence[Span], old: str, new: str) -> tuple[Span, ...]:
     """The marks of a text after it was edited, in one place or in several: they stay with their text. One that the edit cuts
     keeps what is left of it, one around the edit takes it in."""
-    before = _alike(old, new)
-    behind = min(_alike(old[::-1], new[::-1]), min(len(old), len(new)) - before)
+    before = alike(old, new)
+    behind = min(alike(old[::-1], new[::-1]), min(len(old), len(new)) - before)
     last, shift = len(old) - behind, len(new) - len(old)  # all edits were in old[before:last]
     moved: list[Span] = []
     reached = before
@@ -90,6 +90,6 @@ def carried(marks: Sequence[Span], old: str, new: str) -> tuple[Span, ...]:
     return tuple(moved)
 
 
-def _alike(a: str, b: str) -> int:
+def alike(a: str, b: str) -> int:
     """How many characters two texts have in common at their beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from at2_core.card import HUB_ID
 from at2_core.errors import At2Error, Cancelled, EstimatorFileError, EstimatorMismatch, ModelNotAvailable
 from at2_core.estimator import BUNDLED, Estimator, check_estimator, load_estimator
 from at2_core.footprint import Pace, give_back_memory
@@ -38,6 +39,7 @@ STAGES = {
     "download": "Downloading the model (once)",
     "convert": "Preparing the model (once)",
     "load": "Loading the model",
+    "check": "Trying the model",
 }
 RESTING = "No model is loaded"
 
@@ -58,9 +60,16 @@ class Switch:
 class Engine:
     """Owns the model: its loading thread, the queue for it, its estimator and the generations that still have a trace."""
 
-    def __init__(self, name: str, estimator: str = "", head_start: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        estimator: str = "",
+        head_start: float = 0.0,
+        loading: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name  # what the model is loaded by: a catalogue name, hub id, folder or .gguf file
         self.first, self._first_estimator, self._head_start = name, estimator, head_start
+        self.loading = dict(loading or {})  # options of `load_model`, of every model
         self.status = "idle"  # "idle", "loading", "ready" or "failed"
         self.message = ""
         self.note = ""  # what became of the last switch, where that was not what was wished
@@ -103,9 +112,11 @@ class Engine:
     def _read(self, name: str) -> str:
         """Load the model and make it the server's; "", or why that could not be, as a sentence."""
         try:
+            from at2_core.local_models import check_conversion
             from at2_core.models import load_model
 
-            lm = self._told_apart(load_model(name, progress=self._progress))
+            check_conversion(name)
+            lm = self._told_apart(load_model(name, progress=self._progress, **self.loading))
             self.estimator, self.shortfall = self._estimator_of(lm, name)
             self.places[lm.name] = name
             self.name, self.lm, self.message, self.status = name, lm, "", "ready"
@@ -384,6 +395,20 @@ def in_line(engine: Engine, ticket: object) -> str:
             f"{switch.title} is loaded first; yours is next." if switch.to else "The model is being unloaded."
         )
     return in_queue(engine.ahead_of(ticket))
+
+
+def runs_again(lm: Any) -> str:
+    """Why this model takes longer than others of its size, as a sentence; "" where it does not."""
+    if lm is None or lm.in_place:
+        return ""
+    return "Its heads are read by running each response a second time: as exact as others, but slower."
+
+
+def shown(name: str) -> str:
+    """What a model is called where everybody reads it: of a path the last part, which tells nothing about the disk."""
+    if HUB_ID.fullmatch(name):
+        return name
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def no_estimator(model: str) -> str:

@@ -6,6 +6,7 @@ file or hub id can be named. What a model's files say of it is shown as text.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import zlib
@@ -22,7 +23,7 @@ from at2_core.errors import ModelNotAvailable
 from at2_core.footprint import free_memory
 from at2_core.local_models import LocalModel
 from pages.ui import frame, model_switch, session
-from pages.ui.model_engine import Engine
+from pages.ui.model_engine import Engine, runs_again
 from pages.ui.model_memory import gigabytes
 
 FOLDERS = "AT2_MODELS_DIR"
@@ -117,7 +118,11 @@ def room_of(engine: Engine) -> Room:
         if "torch" in sys.modules:
             from at2_core import models
 
-            number = models._dtype("auto", models._device("auto")).itemsize
+            device = engine.loading.get("device", "auto")
+            with contextlib.suppress(ModelNotAvailable):  # a device that is not there: loading says so
+                number = models._dtype(
+                    "auto", models._device("auto" if device == "split" else device)
+                ).itemsize
         return Room(free_memory(), 0, number)
     freed = int(engine.lm.model.get_memory_footprint())
     return Room(free_memory(engine.lm.device), freed, engine.lm.dtype.itemsize)
@@ -128,7 +133,7 @@ def room_of(engine: Engine) -> Room:
 
 def _card(model: LocalModel, entries: list[Entry], room: Room, engine: Engine) -> None:
     """What it is, what it takes, and the button."""
-    needed = local_models.memory_needed(model, room.number)
+    needed = local_models.memory_needed(model, room.number, engine.loading.get("quantize", ""))
     loaded = model.name == engine.name and engine.lm is not None
     fits = room.fits(needed)
     key = f"model-{zlib.crc32(model.name.encode(errors='replace')):x}"
@@ -141,6 +146,8 @@ def _card(model: LocalModel, entries: list[Entry], room: Room, engine: Engine) -
             with st.container(key=f"quiet-{key}", gap=None):
                 for line in (about(model), takes(model, needed, room, loaded), owned(model, entries, engine)):
                     st.text(line)
+                if loaded and runs_again(engine.lm):
+                    st.text(runs_again(engine.lm))
                 if model.problem:
                     st.text(model.problem)
                 elif not fits and not loaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.ui import frame, model_switch
-from pages.ui.model_engine import Engine, Switch
+from pages.ui.model_engine import Engine, Switch, runs_again, shown
 from pages.ui.model_picker import is_open, model_picker, open_picker
 
 SETTLED = ("ready", "failed")
@@ -17,7 +17,9 @@ def model_status(engine: Engine) -> None:
         with st.container(width="content", gap="xsmall"):
             settled = is_settled(engine)
             watch = st.fragment(_line, run_every=None if settled else 0.5)
-            watch(engine, settled)
+            drawing = [True]
+            watch(engine, settled, drawing)
+            drawing.clear()
         if not model_switch.locked():
             st.button(
                 "Models", icon=":material/swap_horiz:", type="tertiary", key="models", on_click=open_picker,
@@ -32,14 +34,18 @@ def is_settled(engine: Engine) -> bool:
     return engine.status in SETTLED and engine.switching is None
 
 
-def _line(engine: Engine, settled_before: bool) -> None:
-    if is_settled(engine) != settled_before:
+def _line(engine: Engine, settled_before: bool, drawing: list[bool]) -> None:
+    """drawing: holds something while the page itself is drawn. What is watched is looked at again soon; to begin the page anew
+    at once would lose a press of a button that it was just being drawn for."""
+    if is_settled(engine) != settled_before and (settled_before or not drawing):
         st.rerun()  # once: the page may offer more now, or begins to watch once more
     complaint = st.session_state.get(model_switch.COMPLAINT) or engine.note
     if engine.switching is not None:
         _on_its_way(engine, engine.switching)
     elif engine.status == "ready":
-        _quiet(f"● {engine.lm.name if engine.lm else engine.name} is ready")
+        lm = engine.lm
+        slower = ", slower than most: its heads take a second run" if runs_again(lm) else ""
+        _quiet(f"● {lm.name if lm else shown(engine.name)} is ready{slower}")
     elif engine.status == "failed" and engine.resting:
         _quiet(f"○ {engine.message}")
         st.button("Load it again", on_click=engine.start, args=(True,), key="retry-model")
@@ -80,7 +86,9 @@ def in_words(engine: Engine, switch: Switch) -> str:
         return "○ Unloading the model…"
     if switch.state == "fetching":
         part = f" {switch.part:.0%}" if switch.part else ""
-        return f"◐ {switch.message or 'Looking'}{part}: {switch.title}. Until then {engine.name} answers."
+        return (
+            f"◐ {switch.message or 'Looking'}{part}: {switch.title}. Until then {shown(engine.name)} answers."
+        )
     if switch.state == "waiting":
         count = engine.working
         others = "one computation that uses" if count == 1 else f"{count} computations that use"

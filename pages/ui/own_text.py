@@ -1,29 +1,30 @@
 """The panel for a person's own text: documents, query, earlier turns, or a whole prompt; how the response comes about.
 
-What is typed stays: in the session across pages and errors, and in the run behind the address across a reload.
+What is typed stays: in the session across pages and errors; across a reload in the run that the address names, and in a draft
+until it is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
-from at2_core.prompts import ContextTask, Document, Turn
-from pages.ui import document_upload, frame, own_memory
+from at2_core.prompts import ContextTask, Turn
+from pages.ui import document_upload, frame, own_documents, own_memory
 from pages.ui.jobs import Run, Settings
 from pages.ui.mark_sources import mark_sources
-from pages.ui.own_memory import GENERATE, GIVEN, LENGTHS, ONE, SEVERAL, WHOLE
+from pages.ui.own_memory import GENERATE, GIVEN, LENGTHS, MOST_TURNS, ONE, SEVERAL, WHOLE
+from pages.ui.run_progress import run_estimate
 
-MOST_DOCUMENTS, MOST_TURNS, MOST_CHARACTERS = 20, 4, 2_000_000
+MOST_CHARACTERS = 2_000_000
 KEPT: dict[str, Any] = {"persist_state": "session"}
 
 
 def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
     """Draw the panel; return what to do when its button was pressed and nothing is missing."""
     own_memory.begin(run)
-    document_upload.take_in(_take_documents)
+    document_upload.take_in(own_documents.take)
     left, right = st.columns([1.35, 1], gap="medium")
     with left:
         given = _context()
@@ -41,6 +42,8 @@ def own_text(run: Run | None) -> tuple[ContextTask, Settings] | None:
         pressed = st.button(
             "Generate" if way == GENERATE else "Attribute", type="primary", disabled=busy, key="own-go"
         )
+        run_estimate(ContextTask(**given), settings)
+    own_memory.keep()
     if not pressed:
         return None
     task = ContextTask(**given)
@@ -74,8 +77,12 @@ def _missing(task: ContextTask, settings: Settings, whole: bool) -> str:
 
 def _context() -> dict[str, Any]:
     """`context` or `documents` of the task, or its `prompt` with what is marked in it."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(
+        horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", key="row-context"
+    ):
         kind = st.segmented_control("Context", [ONE, SEVERAL, WHOLE], key="own-kind", required=True, **KEPT)
+        if kind == SEVERAL:
+            own_documents.add_button()
     if kind == WHOLE:
         return _whole_prompt()
     if kind == ONE:
@@ -85,27 +92,9 @@ def _context() -> dict[str, Any]:
         )  # fmt: skip
         document_upload.uploader()
         return {"context": text or ""}
-    documents = []
-    for place, number in enumerate(st.session_state["own-documents"]):
-        with st.container(border=True, gap="xsmall"):
-            with st.container(horizontal=True, vertical_alignment="center"):
-                title = st.text_input(
-                    f"Title of document {place + 1}", key=f"own-title-{number}", label_visibility="collapsed",
-                    placeholder=f"Title of document {place + 1} (may stay empty)", **KEPT,
-                )  # fmt: skip
-                st.button(
-                    "Remove", icon=":material/close:", type="tertiary", key=f"own-remove-{number}",
-                    on_click=_remove, args=(number,),
-                )  # fmt: skip
-            text = st.text_area(
-                f"Text of document {place + 1}", key=f"own-text-{number}", height=110,
-                label_visibility="collapsed", placeholder="Its text", **KEPT,
-            )  # fmt: skip
-        documents.append(Document(title or "", text or ""))
-    full = len(documents) >= MOST_DOCUMENTS
-    st.button("Add a document", icon=":material/add:", on_click=_add, disabled=full, key="own-add")
+    documents = own_documents.several()
     document_upload.uploader()
-    return {"documents": tuple(d for d in documents if d.text.strip())}
+    return {"documents": documents}
 
 
 def _whole_prompt() -> dict[str, Any]:
@@ -172,43 +161,5 @@ def _conversation() -> dict[str, Any]:
     return {"system": system or None, "history": tuple(turns), "context_first": bool(first and turns)}
 
 
-# ------------------------------------------------------------------------------------------- what its buttons do
-
-
-def _add(title: str = "", text: str = "") -> None:
-    state = st.session_state
-    number = state["own-next"]
-    state["own-next"] = number + 1
-    state["own-documents"] = [*state["own-documents"], number]
-    state[f"own-title-{number}"], state[f"own-text-{number}"] = title, text
-
-
-def _remove(number: int) -> None:
-    st.session_state["own-documents"] = [n for n in st.session_state["own-documents"] if n != number]
-
-
 def _add_turn() -> None:
     st.session_state["own-turns"] += 1
-
-
-def _take_documents(documents: Sequence[Document]) -> list[str]:
-    """Put them behind what is there, in place of boxes that are empty; a sentence for each that had no room."""
-    state = st.session_state
-    if state["own-kind"] == ONE:
-        state["own-kind"] = SEVERAL
-        if (state.get("own-context") or "").strip():
-            _add("", state["own-context"])
-            state["own-context"] = ""  # it has become a document, and would become another one the next time
-    blank = [n for n in state["own-documents"] if not (_typed(f"own-text-{n}") or _typed(f"own-title-{n}"))]
-    state["own-documents"] = [n for n in state["own-documents"] if n not in blank]
-    complaints = []
-    for document in documents:
-        if len(state["own-documents"]) < MOST_DOCUMENTS:
-            _add(document.title, document.text)
-        else:
-            complaints.append(f"{document.title} was left out: {MOST_DOCUMENTS} documents are the most.")
-    return complaints
-
-
-def _typed(key: str) -> str:
-    return (st.session_state.get(key) or "").strip()

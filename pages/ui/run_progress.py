@@ -1,13 +1,24 @@
-"""A generation while it runs: how far it is, how long it may still take, the text so far, and a way to stop it."""
+"""A generation before and while it runs: what it will take; how far it is, the text so far, and a way to stop it."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from at2_core.prompts import ContextTask
 from pages.ui import session
-from pages.ui.jobs import Run
+from pages.ui.jobs import Run, Settings
+from pages.ui.model_engine import runs_again
+from pages.ui.model_memory import duration, foretold
 
 LONG = 1000  # tokens of a prompt whose number is told
+
+
+def run_estimate(task: ContextTask, settings: Settings) -> None:
+    """What the run would take, where that is much, for whoever has not pressed yet."""
+    said = foretold(session.engine(), task, settings)
+    if said:
+        with st.container(key="quiet-estimate"):
+            st.text(said)
 
 
 def run_progress(run: Run) -> None:
@@ -25,9 +36,8 @@ def _follow(run: Run) -> None:
             "Stopping…" if stopping else "Stop",
             icon=":material/stop_circle:", on_click=run.cancel.set, disabled=stopping, key=f"stop-{run.id}",
         )  # fmt: skip
-    if run.settings.response is None:
-        done = run.tokens / run.settings.max_new_tokens
-        st.progress(min(1.0, done if run.tokens else run.read))
+    done = run.tokens / run.settings.max_new_tokens
+    st.progress(min(1.0, done if run.tokens else run.read))
     with st.container(border=True, height=320, key="response-so-far", autoscroll=True):
         st.text(run.text or " ")
 
@@ -39,23 +49,19 @@ def status_line(run: Run) -> str:
         return f"{engine.message or 'The model is loading'}… your generation begins right after."
     if run.state == "waiting":
         return session.in_line(engine, run)
-    if run.settings.response is not None:
-        return "Reading the response…" + _left(run)
-    if not run.tokens:
-        of = f" of {run.prompt_tokens:,} tokens" if run.prompt_tokens >= LONG else ""
-        return f"Reading the prompt{of}…" + (f" {run.read:.0%}" if run.read else "") + _left(run)
     if run.generated or run.tokens >= run.settings.max_new_tokens:
-        return "Attributing…"
+        again = runs_again(engine.lm)
+        return f"Attributing… {again}" if again else "Attributing…"
+    if not run.tokens:
+        what = "prompt" if run.settings.response is None else "response"
+        of = f" of {run.prompt_tokens:,} tokens" if run.prompt_tokens >= LONG and what == "prompt" else ""
+        return f"Reading the {what}{of}…" + (f" {run.read:.0%}" if run.read else "") + _left(run)
     left = run.seconds_left()
-    pace = f", at most {_duration(left)} left" if left is not None else ""
+    pace = f", at most {duration(left)} left" if left is not None else ""
     return f"Generating: {run.tokens} of at most {run.settings.max_new_tokens} tokens{pace}"
 
 
 def _left(run: Run) -> str:
     """How long reading will still take, where that is worth saying."""
     left = run.reading_left()
-    return f", about {_duration(left)} left" if left is not None and left >= 2 else ""
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f", about {duration(left)} left" if left is not None and left >= 2 else ""

@@ -43,7 +43,15 @@ HEAD_START = (
 
 @st.cache_resource(show_spinner=False)
 def _engines(name: str, estimator: str) -> Engine:
-    return Engine(name, estimator, HEAD_START)
+    return Engine(name, estimator, HEAD_START, _loading())
+
+
+def _loading() -> dict[str, str]:
+    """How every model is loaded, as `load_model` takes it: AT2_DEVICE, AT2_QUANTIZE, AT2_ATTENTION."""
+    told = {
+        option: os.environ.get(f"AT2_{option.upper()}", "") for option in ("device", "quantize", "attention")
+    }
+    return {option: value for option, value in told.items() if value}
 
 
 def engine() -> Engine:

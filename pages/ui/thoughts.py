@@ -34,7 +34,10 @@ def thought_markers(exploration: Exploration, made_with: Markers | None) -> None
     made_with: the markers that it was cut by when it was made.
     """
     usual, given = made_with or USUAL, _given(exploration)
-    with st.popover("Thoughts", icon=":material/psychology:", help=HELP):
+    with st.popover("Thoughts", icon=":material/psychology:"):
+        st.caption(
+            HELP, width=336
+        )  # not as a tooltip, which would lie on the response while the panel is open
         # By `value`, not by the session: a panel that is closed draws nothing, and would miss what is only said once.
         for key, label, value in zip(THOUGHT_KEYS, LABELS, given or usual, strict=True):
             st.text_input(
@@ -101,7 +104,7 @@ def _found(exploration: Exploration) -> str:
     if not thoughts:
         return "This response has no thought between these."
     tokens = sum(s.token_end - s.token_start for s in thoughts)
-    cut = "" if exploration.segments[-1].kind == "answer" else "; it was cut off before it closed"
+    cut = "; it was cut off before it closed" if any(s.cut_off for s in exploration.segments) else ""
     return f"This response thinks for {tokens:,} token{'s' if tokens > 1 else ''}{cut}."
 
 

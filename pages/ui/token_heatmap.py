@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from at2_core.card import plain
 from pages.ui.component import ASSETS as ASSETS
 from pages.ui.component import Span, asset, beginning, script
 from pages.ui.component import ints as _ints
@@ -23,6 +24,7 @@ from pages.ui.component import utf16 as _utf16
 
 if TYPE_CHECKING:
     from at2_core.exploration import Exploration
+    from at2_core.prompts import ContextTask
 
 GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
 SCOPES = ("context", "prompt", "thought", "all")
@@ -39,10 +41,15 @@ ROLES = (
     "response",
 )  # as the script counts them
 
-SCRIPT = script("token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts", "view_place",
-                "view_cursor", "token_heatmap_spread", "token_heatmap_sources", "token_heatmap_list", "token_heatmap_hands",
-                "token_heatmap")  # fmt: skip
+SCRIPT = script("mount", "token_heatmap_scores", "token_heatmap_text", "token_heatmap_paint", "token_heatmap_parts",
+                "view_place", "view_cursor", "token_heatmap_spread", "token_heatmap_sources", "token_heatmap_list",
+                "token_heatmap_hands", "token_heatmap")  # fmt: skip
 _mount = st.components.v2.component("at2_token_heatmap", css=asset("token_heatmap.css"), js=SCRIPT)
+
+
+def measure_of(method: str) -> str:
+    """What the scores are, for the words of the legend: a head's "attention", "average" attention, or "attribution"."""
+    return {"head": "attention", "average": "average"}.get(method, "attribution")
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,8 @@ def token_heatmap(
     """Draw the exploration with the scores of a method, or those given (T, n); return what is chosen in it.
 
     own: with given scores, those of the response's tokens (T, T); without them nothing in the response is a source.
-    measure: "attribution" or "attention", for the words of the legend. compact: both texts only, every prompt token is a
-    source (for the attention of one head). initial: the state to begin with; later ones of the same mount are ignored.
+    measure: see `measure_of`. compact: both texts only, every prompt token is a source (for the attention of one head).
+    initial: the state to begin with; later ones of the same mount are ignored.
     Another exploration starts afresh, other scores of the same one keep pin and settings.
     """
     if scores is None:
@@ -107,11 +114,7 @@ def token_heatmap(
     name = f"{key}-{exploration.id}"
     wished = initial or ViewState(unit="token" if compact else "sentence")
     start = beginning("heatmaps-began", name, asdict(wished))
-    data = _payload(exploration, scores, None if compact else own, compact) | {
-        "measure": measure,
-        "compact": compact,
-        "initial": start,
-    }
+    data = payload(exploration, scores, own, start, measure=measure, compact=compact)
     result = _mount(key=name, data=data, on_view_change=on_change or (lambda: None))
     return _read(exploration, result.view or start)
 
@@ -133,11 +136,17 @@ def _read(exploration: Exploration, sent: Any) -> ViewState:
     )
 
 
-def _payload(
-    exploration: Exploration, scores: np.ndarray, own: np.ndarray | None, compact: bool
+def payload(
+    exploration: Exploration,
+    scores: np.ndarray,
+    own: np.ndarray | None,
+    initial: Mapping[str, Any],
+    *,
+    measure: str = "attribution",
+    compact: bool = False,
 ) -> dict[str, Any]:
-    """The texts, tokens and sources in the browser's units (UTF-16), and the matrices."""
-    prompt, text = exploration.prompt, exploration.text
+    """What the script draws: the texts, tokens and sources in the browser's units (UTF-16), the matrices, and how it begins."""
+    prompt, text, own = exploration.prompt, exploration.text, None if compact else own
     at, response_at = _utf16(prompt.text), _utf16(text)
     both = np.concatenate([at, at[-1] + response_at[1:]])  # the response counts on from the prompt
     sent = [np.ascontiguousarray(matrix, "<f4") for matrix in (scores, own) if matrix is not None]
@@ -153,18 +162,46 @@ def _payload(
         "own": base64.b64encode(sent[1].tobytes()).decode() if own is not None else "",
         "counts": [len(prompt.ids), len(exploration.response_ids)],
         "own_counts": [_count(exploration, "thought"), _count(exploration, "response")],
-        "thought_closed": not exploration.segments or exploration.segments[-1].kind == "answer",
+        "thought_closed": not any(segment.cut_off for segment in exploration.segments),
         "prompt": prompt.text,
         "response": text,
         "prompt_tokens": _ints(at[np.array(prompt.offsets, int).reshape(-1, 2)]),
         "response_tokens": _ints(response_at[np.array(exploration.response_offsets, int).reshape(-1, 2)]),
         "parts": [part_of_prompt(part, exploration, at) for part in prompt.parts],
-        "titles": list(exploration.task.titles),
+        **titles(exploration.task),
         "sentences": [[int(response_at[a]), int(response_at[b])] for a, b in exploration.sentences],
         "sentence_kinds": kinds,
-        "whole": list(exploration.target),
+        "whole": [list(run) for run in exploration.target],
+        "whole_name": whole_name(exploration),
         "sources": {g: _ints(_tokens(at, prompt) if compact else _sources(every[g], both)) for g in names},
+        "measure": measure,
+        "compact": compact,
+        "initial": dict(initial),
     }
+
+
+def whole_name(exploration: Exploration) -> str:
+    """What is attributed where nothing is picked, in words."""
+    kind = exploration.target_kind
+    return "the thought" if kind == "thought" else f"the whole {kind}"
+
+
+def titles(task: ContextTask) -> dict[str, Any]:
+    """The documents' titles, and whether these say by themselves which is which: marked parts of a whole prompt are called as
+    where they were marked."""
+    numbered = [f"Source {number}" for number in range(1, len(task.marked) + 1)]
+    return {"titles": numbered or list(task.titles), "numbered": bool(numbered)}
+
+
+def document_name(task: ContextTask, document: int, length: int = 40) -> str:
+    """What a document is called, with at most so many characters of its title; "" where it is the only one."""
+    named = titles(task)
+    if len(named["titles"]) < 2:
+        return ""
+    title = plain(named["titles"][document], length)
+    if named["numbered"]:
+        return title
+    return f"Doc {document + 1}" + (f" · {title}" if title else "")
 
 
 def sentence_kinds(exploration: Exploration) -> str:
@@ -200,7 +237,17 @@ def part_of_prompt(part: Any, exploration: Exploration, at: np.ndarray) -> dict[
         "tokenEnd": part.token_end,
         "document": document,
         "role": role,
+        "pages": _pages(part, exploration, at),
     }
+
+
+def _pages(part: Any, exploration: Exploration, at: np.ndarray) -> list[list[int]]:
+    """[where it begins in the prompt, its number] for each page of a document's text."""
+    documents = exploration.task.documents
+    if part.kind != "context" or part.document is None or part.document >= len(documents):
+        return []
+    begun = [(part.start + first, number) for first, number in documents[part.document].pages]
+    return [[int(at[start]), number] for start, number in begun if start < part.end]
 
 
 def _sources(sources: Any, at: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from at2_core.progress import ACTIVE, Progress
 from at2_core.run_places import find_runs, runs_home
 from at2_core.runs import RunFolder
 from pages.ui import frame, train_process
+from pages.ui.model_memory import duration
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,6 @@ def amount(progress: Progress) -> str:
 def short_model(model: str) -> str:
     """The last part of a model's name, or of the path of its folder or file."""
     return model.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, seconds):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # ------------------------------------------------------------------------------------------------- the list

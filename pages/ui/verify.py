@@ -52,7 +52,7 @@ def verify(
     head: Head | None = None,
     own: np.ndarray | None = None,
 ) -> None:
-    """The section, for the pinned span or the whole response. scores: float32 (T, n), those that are shown; own: (T, T)."""
+    """The section, for the pinned span or all that is attributed. scores: float32 (T, n), those that are shown; own: (T, T)."""
     frame.style("verify_page.css")
     with st.container(key="verify", gap="xsmall"):
         st.subheader("Verify", anchor=ANCHOR, help=HELP)
@@ -91,12 +91,11 @@ def verify_link() -> None:
 
 def subject_of(exploration: Exploration, view: ViewState, method: str, head: Head | None) -> Subject:
     """What is verified while this is looked at."""
-    first, last = view.pin or exploration.target
     scores_of = f"head {head[0]} {head[1]}" if head else method
     if method in export.LEARNED:
         scores_of = f"{method} {exploration.estimator_fingerprint}"
     scope = "context" if view.scope == "context" else "prompt"
-    return Subject(exploration.id, first, last, view.granularity, scores_of, scope)
+    return Subject(exploration.id, export.target_runs(exploration, view), view.granularity, scores_of, scope)
 
 
 # ------------------------------------------------------------------------------------------------ the controls
@@ -105,7 +104,8 @@ def subject_of(exploration: Exploration, view: ViewState, method: str, head: Hea
 def _controls(exploration: Exploration, subject: Subject, values: np.ndarray) -> int:
     """Draw them and begin what is pressed; return how many sources are to be removed."""
     engine = session.engine()
-    target, it = ("the pinned words", "them") if is_pinned(exploration, subject) else ("the response", "it")
+    pinned = is_pinned(exploration, subject)
+    target, it = ("the pinned words", "them") if pinned else (f"the {exploration.target_kind}", "it")
     with st.container(key="quiet-verify"):
         st.text(f"Is it true? Remove what {target} came from, and see whether the model can still say {it}.")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="verify-controls"):

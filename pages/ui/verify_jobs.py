@@ -1,6 +1,6 @@
 """Verifications as jobs: a thread without Streamlit in it, found again by what is verified, whoever asks for it.
 
-`Subject`    what is verified: an exploration's span, by the sources of a granularity and the scores of a method
+`Subject`    what is verified: a target in an exploration, by the sources of a granularity and the scores of a method
 `jobs()`     the server's verifications
 """
 
@@ -17,6 +17,7 @@ import streamlit as st
 
 from at2_core import exploration as explorations
 from at2_core.exploration import Exploration
+from pages.ui.component import Span
 from pages.ui.job_end import ending
 
 if TYPE_CHECKING:
@@ -35,15 +36,15 @@ class Subject:
     sources that can be taken away, "context" or all of the "prompt"."""
 
     exploration: str
-    first: int  # response tokens, both inclusive
-    last: int
+    runs: tuple[Span, ...]  # response tokens [first, last], both inclusive
     granularity: str
     scores_of: str
     scope: str = "context"
 
     @property
-    def target(self) -> slice:
-        return slice(self.first, self.last + 1)
+    def target(self) -> np.ndarray:
+        """int (rows,): rows of the response."""
+        return np.array([t for first, last in self.runs for t in range(first, last + 1)], int)
 
 
 @dataclass

@@ -11,8 +11,10 @@ import streamlit as st
 from at2_core.card import plain
 from at2_core.exploration import Exploration
 from pages.ui import verify_jobs, verify_words
-from pages.ui.component import asset
+from pages.ui.component import asset, script
 from pages.ui.export import shares
+from pages.ui.head_reading import on_page
+from pages.ui.token_heatmap import document_name
 from pages.ui.verify_jobs import Job, Subject
 from pages.ui.verify_words import GONE, NEW, Word, nats, percent, these
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 _mount = st.components.v2.component(
     "at2_verify",
     css=asset("verify.css"),
-    js=asset("verify.js"),
+    js=script("mount", "verify"),
 )
 KEY = "verify-board"
 ROLES = {  # of sources outside the context
@@ -123,11 +125,11 @@ def who(exploration: Exploration, subject: Subject) -> str:
     """The target as the subject of a sentence."""
     if is_pinned(exploration, subject):
         return "the pinned words are"
-    return "the answer is" if exploration.has_thought else "the response is"
+    return f"the {exploration.target_kind} is"
 
 
 def is_pinned(exploration: Exploration, subject: Subject) -> bool:
-    return (subject.first, subject.last) != exploration.target
+    return subject.runs != exploration.target
 
 
 # ------------------------------------------------------------------------------------------------- the parts
@@ -154,14 +156,12 @@ def _removed(
 
 
 def _name(exploration: Exploration, subject: Subject, number: int) -> str:
-    documents = exploration.task.documents
     source = exploration.sources_in(subject.granularity, subject.scope)[number]
     if source.role != "context":
         return f"{ROLES[source.role]} · {subject.granularity}"
-    if len(documents) > 1:
-        title = plain(documents[source.document].title, 40)
-        return f"Doc {source.document + 1}" + (f" · {title}" if title else "")
-    return f"{subject.granularity.capitalize()} {number + 1}"
+    named = document_name(exploration.task, source.document)
+    named = named or f"{subject.granularity.capitalize()} {number + 1}"
+    return named if subject.granularity == "document" else named + on_page(exploration, source)
 
 
 def _text(exploration: Exploration, subject: Subject, number: int) -> str:
@@ -253,8 +253,8 @@ def _pin(exploration: Exploration, subject: Subject) -> tuple[int, int] | None:
     """Characters of the response that are pinned."""
     if not is_pinned(exploration, subject):
         return None
-    offsets = exploration.response_offsets
-    return offsets[subject.first][0], offsets[subject.last][1]
+    offsets, ((first, last),) = exploration.response_offsets, subject.runs
+    return offsets[first][0], offsets[last][1]
 
 
 def _runs(words: Sequence[Word]) -> list[list[Any]]:

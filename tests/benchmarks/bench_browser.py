@@ -1,7 +1,9 @@
 """What a person waits for in Chromium: `python tests/benchmarks/bench_browser.py` (needs Chromium). Prints a Markdown table.
 
-Hover to repaint is the time of all tasks on the page's main thread (script, style, layout, paint) from a hover to the
-next, read from Chromium's own trace. Opening and clicking are wall-clock times in a fresh browser context on a warm server.
+Hover to repaint is what the tasks on the page's main thread (script, style, layout, paint) take from the one that hears of the
+pointer to the one that paints, read from Chromium's own trace; beside it all tasks from a hover to the next, with what is put
+off until the pointer rests and with collecting garbage. Opening and clicking are wall-clock times in a fresh browser context
+on a warm server.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from take_screenshots import server  # noqa: E402
 
 HOVERS = 80
+MOVES = ("pointerover", "pointermove", "mousemove", "mouseover")
 UNITS = """() => {
   const root = [...document.querySelectorAll('*')].find(e => e.shadowRoot?.querySelector('.at2')).shadowRoot;
   const box = root.querySelector('.response').getBoundingClientRect();
@@ -48,8 +51,8 @@ def quantiles(values: list[float], unit: str = "ms") -> str:
     )
 
 
-def hovering(page: Page) -> list[float]:
-    """Milliseconds of main-thread work per hover."""
+def hovering(page: Page) -> dict[str, list[float]]:
+    """Milliseconds of main-thread work per hover, until it is painted and until the next one."""
     trace, events, ended = page.context.new_cdp_session(page), [], []
     trace.on("Tracing.dataCollected", lambda part: events.extend(part["value"]))
     trace.on("Tracing.tracingComplete", lambda _: ended.append(True))
@@ -70,10 +73,29 @@ def hovering(page: Page) -> list[float]:
     whole = [e for e in events if e.get("ph") == "X" and e["name"] in names]
     tasks: list[dict[str, Any]] = [e for e in whole if (e["pid"], e["tid"]) == thread]
     starts = [mark[0] for mark in marks]
-    return [
-        sum(t["dur"] for t in tasks if start <= t["ts"] < min(after, start + 60_000)) / 1000
+    spans = [
+        (start, min(after, start + 60_000))
         for start, after in zip(starts, [*starts[1:], starts[-1] + 60_000], strict=True)
     ]
+    own = [e for e in events if e.get("ph") == "X" and (e["pid"], e["tid"]) == thread]
+    heard = sorted(
+        e["ts"] for e in own if e["name"] == "EventDispatch" and e["args"]["data"]["type"] in MOVES
+    )
+    paints = sorted(e["ts"] for e in own if e["name"] == "Paint")
+
+    def work(begin: float, end: float) -> float:
+        return sum(t["dur"] for t in tasks if t["ts"] + t["dur"] > begin and t["ts"] <= end) / 1000
+
+    repainted = []
+    for start, end in spans:
+        began = next((ts for ts in heard if start <= ts < end), None)
+        painted = next((ts for ts in paints if began is not None and began <= ts < end), None)
+        if began is not None and painted is not None:
+            repainted.append(work(began, painted))
+    return {
+        "until it is painted": repainted,
+        "until the next": [work(start, end - 1) for start, end in spans],
+    }
 
 
 def opening(browser: Any, address: str, ready: str, repeats: int = 5) -> list[float]:
@@ -112,17 +134,24 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with server("tests/benchmarks/long_page.py") as address:
-            for tokens in (2000, 8000):
+            for tokens, response in ((2000, 200), (8000, 500)):
                 page = browser.new_page(viewport={"width": 1280, "height": 720})
-                page.goto(f"{address}/?prompt={tokens}&response=200")
+                page.goto(f"{address}/?prompt={tokens}&response={response}")  # makes the texts
                 page.locator(".response .u").first.wait_for(timeout=120_000)
+                page.close()
+                page, began = browser.new_page(viewport={"width": 1280, "height": 720}), time.perf_counter()
+                page.goto(f"{address}/?prompt={tokens}&response={response}")
+                page.locator(".response .u").first.wait_for(timeout=120_000)
+                opened = time.perf_counter() - began
+                print(f"| page open to first picture, {tokens:,} and {response} tokens | {opened:.1f} s |")
                 page.wait_for_timeout(3000)
                 for when in (
                     "first hovers",
                     "next hovers",
                 ):  # a fresh browser compiles the page's code in the first
-                    size = f"{tokens:,} prompt tokens, 200 of response, {when}"
-                    print(f"| hover to repaint, {size} | {quantiles(hovering(page))} |", flush=True)
+                    size = f"{tokens:,} prompt tokens, {response} of response, {when}"
+                    for clock, took in hovering(page).items():
+                        print(f"| hover to repaint, {size}, {clock} | {quantiles(took)} |", flush=True)
                 page.close()
         with server() as address:
             opening(browser, address, ".response .u", 1)

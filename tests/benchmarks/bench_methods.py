@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import at2_core as at2
-from at2_core.baselines import METHODS, find_method
+from at2_core.baselines import METHODS, by_estimator, find_method
 from tests.benchmarks.bench_engine import long_task, seconds
 
 CHEAP = 4  # forward passes
@@ -38,6 +38,8 @@ def main() -> None:
         lm.model(ids, use_cache=False, logits_to_keep=gen.num_tokens)
 
     methods = {name: find_method(name, lm=lm) for name in options.methods.split(",")}
+    direct = at2.load_estimator(f"{lm.name}--direct")
+    methods["at2_direct"] = by_estimator(direct, "at2", "AT2 with direct contributions")
     passes = {name: m(lm, gen, sources, targets=target).passes for name, m in methods.items()}
     times: dict[str, list[float]] = {name: [] for name in ("forward", *methods)}
     forward()

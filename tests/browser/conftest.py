@@ -2,7 +2,8 @@
 
 `server`    address of a Streamlit server that all browser tests share
 `start_server`  another one, with an environment of its own
-`visit`     open a page of it in a fresh browser context; records requests, script errors and dialogs
+`visit`     open a page of it in a fresh browser context; records requests, script errors and dialogs, and where the test fails
+            prints what the page showed
 Without Chromium these tests skip and say why; with AT2_REQUIRE_BROWSER=1 they fail instead.
 """
 
@@ -75,7 +76,7 @@ def start_server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
         with log.open("w") as out:
             process = subprocess.Popen(
                 [*command, *options], cwd=ROOT, stdout=out, stderr=out,
-                env={"OMP_NUM_THREADS": "1", **os.environ, **environment},
+                env={"OMP_NUM_THREADS": "1", "AT2_DRAFTS": str(log.parent), **os.environ, **environment},
             )  # fmt: skip
         running.append(process)
         _wait_until_up(f"http://localhost:{port}", process, log)
@@ -113,6 +114,7 @@ class Visit:
     address: str
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # on the console
     dialogs: list[str] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)  # sizes of the messages to the server
 
@@ -122,10 +124,30 @@ class Visit:
         return [url for url in self.requests if not url.startswith(own)]
 
 
+FAILED = pytest.StashKey[bool]()
+TELL = """async () => {
+  const app = document.querySelector("[data-testid=stApp]");
+  const text = (root) => root.querySelector(".at2, .hm, .hr, .vf, .at2-mark-sources")?.innerText ?? "";
+  const mounts = [...document.querySelectorAll("*")].filter((e) => e.shadowRoot).map((e) => e.shadowRoot);
+  const sizes = (root) => [...root.querySelectorAll(".text")].map((e) => `${e.clientWidth}x${e.clientHeight}`);
+  const tell = (root) => `in a shadow root, ${root.querySelectorAll("path").length} paths, texts ${sizes(root)}: ${text(root)}`;
+  const frame = new Promise((done) => { requestAnimationFrame(() => done("frames")); setTimeout(done, 5000, "no frames"); });
+  const state = [location.href, app?.dataset.testScriptState, document.visibilityState, await frame];
+  return [state.join(" "), document.body.innerText, ...mounts.map(tell)].join("\\n");
+}"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[Any]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
+def visit(chromium: Any, server: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Visit]]:
     """`visit("heads?layer=3", color_scheme="dark")` opens a page of the app in a context of its own."""
-    contexts = []
+    contexts, visits = [], []
 
     def open_page(path: str = "", width: int = 1280, height: int = 720, **options: Any) -> Visit:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
@@ -133,7 +155,9 @@ def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
         page = context.new_page()
         page.set_default_timeout(60_000)
         seen = Visit(page, server)
+        visits.append(seen)
         context.on("request", lambda request: seen.requests.append(request.url))
+        page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("dialog", lambda dialog: (seen.dialogs.append(dialog.message), dialog.dismiss()))
         page.on(
@@ -143,5 +167,17 @@ def visit(chromium: Any, server: str) -> Iterator[Callable[..., Visit]]:
         return seen
 
     yield open_page
+    if request.node.stash.get(FAILED, False):
+        for seen in visits:
+            _tell(seen)
     for context in contexts:
         context.close()
+
+
+def _tell(seen: Visit) -> None:
+    """Print what a failed test's page shows: the screen of a machine that nobody looks at."""
+    try:
+        shown = seen.page.evaluate(TELL)
+    except Exception as error:
+        shown = f"nothing to be read: {error}"
+    print("the page:", shown[:6000], "its errors:", *seen.errors, "its console:", *seen.said[-20:], sep="\n")

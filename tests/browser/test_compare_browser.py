@@ -162,6 +162,7 @@ def test_the_difference_is_one_minus_the_other_and_stays_over_a_reload(compare, 
     page.reload()
     page.get_by_text("blue = more by Average attention, red = more by AT2").wait_for(timeout=MINUTES)
     becomes(lambda: np.array(differences(), float).tolist(), (found[:, [1, 0, 2]] * [1, 1, -1]).tolist())
+    assert not page.locator(".method").first.is_visible()
     assert not seen.errors
 
 

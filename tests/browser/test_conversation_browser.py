@@ -116,6 +116,7 @@ def test_parts_are_marked_with_the_mouse_and_become_the_sources(marking):
     page.locator(".response .u").first.wait_for(timeout=MINUTES)
     bodies = page.locator(".doc .body").all_inner_texts()
     assert [re.sub(r"^\[\d\]", "", text).strip() for text in bodies] == wished[::2]
+    assert page.locator(".doc > header").all_inner_texts() == ["Source 1", "Source 2"]
     page.reload()
     page.locator(".response .u").first.wait_for(timeout=MINUTES)
     page.get_by_text("change it and ask again").click()

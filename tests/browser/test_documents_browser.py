@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.own_text import unfold
 from tests.pages.driving import until
 
 MINUTES = 240_000  # ms; the model loads behind the page
@@ -50,13 +51,12 @@ def test_a_dropped_pdf_is_asked_about_and_outlasts_a_reload(visit, files):
     seen = visit("?run=new")
     page, main = seen.page, seen.page.get_by_test_id("stMain")
     drop(page, files / "bell point.pdf")
-    text = page.get_by_label("Text of document 1")
-    text.wait_for()
-    shown = text.input_value()
+    shown = unfold(page).input_value()
     assert shown.startswith(
-        "Page 1\nBell Point\nThe lighthouse at Bell Point was built in 1911 by the engineer Ada Storm."
+        "Bell Point\nThe lighthouse at Bell Point was built in 1911 by the engineer Ada Storm."
     )
-    assert "\n\nPage 2\nThe keepers\nFour keepers" in shown
+    assert "\n\nThe keepers\nFour keepers" in shown
+    assert "Page" not in shown
     title = page.get_by_label("Title of document 1")  # drawn a moment after the text
     until(lambda: title.input_value() == "bell point")
 
@@ -73,10 +73,66 @@ def test_a_dropped_pdf_is_asked_about_and_outlasts_a_reload(visit, files):
     assert answer.inner_text() == said
     assert "Tom Reed" in said
     page.locator(".bar fieldset", has_text="Sources").get_by_text("Paragraph", exact=True).click()
-    page.locator(".rows", has_text=re.compile(r"Page 2\W+The keepers\W+Four keepers")).wait_for()
+    row = page.locator(".rows li", has_text=re.compile(r"The keepers\W+Four keepers"))
+    row.wait_for()
+    assert row.locator(".name").inner_text() == "bell point, p. 2 · paragraph 3"
     main.get_by_text("Your own text: change it").click()
-    text.wait_for()
-    assert text.input_value() == shown
+    assert unfold(page).input_value() == shown
+    assert not seen.errors
+
+
+def test_a_source_of_a_pdf_says_its_page_wherever_it_is_shown(visit, files):
+    seen = visit("?run=new")
+    page, main = seen.page, seen.page.get_by_test_id("stMain")
+    drop(page, files / "bell point.pdf")
+    page.get_by_text("3 pages, ").wait_for()  # it has been read
+    page.get_by_label("Query").fill("Who was the last keeper?")
+    page.get_by_text("Use my own response").click()
+    page.get_by_label("My response").fill("The last keeper was Tom Reed.")
+    main.get_by_role("button", name="Attribute").click()
+    page.locator(".text.response .u").first.wait_for(timeout=MINUTES)
+    keeper = page.locator(".rows li", has_text="The last keeper was Tom Reed.")
+    until(lambda: keeper.locator(".name").inner_text() == "bell point, p. 2 · sentence 7")
+    cite = page.locator(".cite").first
+    assert "(bell point, p. 2)" in cite.get_attribute("title")
+    assert cite.get_attribute("aria-label").startswith("Go to source 1 (bell point, p. 2)")
+    page.locator(".text.prompt .u", has_text="Reed").hover()
+    until(lambda: page.locator(".tip").inner_text().startswith("bell point, p. 2 · sentence 7"))
+    marks = page.locator(".text.prompt .page")
+    assert marks.evaluate_all("(all) => all.map((mark) => mark.dataset.page)") == ["1", "2", "3"]
+    assert "p. 1" not in page.locator(".text.prompt").text_content()  # no text: nobody can point at it
+    page.locator(".bar fieldset", has_text="Sources").get_by_text("Document", exact=True).click()
+    until(lambda: page.locator(".rows .name").first.inner_text() == "bell point")
+    page.get_by_role("link", name="Compare").click()
+    source = page.locator(".methods .prompt .source", has_text="Tom Reed").first
+    source.wait_for(timeout=MINUTES)
+    source.hover()
+    until(lambda: page.locator(".compare .tip b").inner_text() == "Page 2, sentence 7")
+    assert not seen.errors
+
+
+def test_five_files_leave_the_page_one_screen_and_outlast_a_reload(visit, files):
+    seen = visit("?run=new")
+    page = seen.page
+    notes = [files / f"note {n}.txt" for n in range(4)]
+    for note in notes:
+        note.write_text("The harbour was dredged. " * 40)
+    drop(page, files / "bell point.pdf", *notes)
+    page.get_by_text("3 pages, ").wait_for()
+    page.get_by_label("Query").fill("Who was the last keeper?")
+    page.get_by_text("Use my own response").click()
+    page.get_by_label("My response").wait_for()
+    page.locator("[data-test-script-state=notRunning]").wait_for()  # all of that has arrived
+    assert "draft=" in page.url
+    place = page.get_by_test_id("stFileUploaderDropzone")
+    # For a moment the place for files still lists them.
+    until(lambda: (box := place.bounding_box()) is not None and box["y"] + box["height"] <= 720)
+    page.reload()
+    page.get_by_label("Title of document 5").wait_for()
+    until(lambda: page.get_by_label("Query").input_value() == "Who was the last keeper?")
+    assert page.get_by_label("Title of document 1").input_value() == "bell point"
+    assert page.get_by_text("3 pages, ").count()
+    assert "keeper" not in page.url
     assert not seen.errors
 
 
@@ -86,8 +142,9 @@ def test_what_is_dropped_is_text_and_what_cannot_be_read_is_said(visit, files):
     drop(page, files / "scan.pdf", files / "page.html", files / "**b**.exe")
     main.get_by_text("scan.pdf is no PDF file").wait_for()
     main.get_by_text("**b**.exe is none of the files that can be read").wait_for()
-    title, text = (page.get_by_label(f"{what} of document 1") for what in ("Title", "Text"))
+    title = page.get_by_label("Title of document 1")
     until(lambda: title.input_value() == "![i](http://evil.example/t.png)")
+    text = unfold(page)
     until(lambda: text.input_value() == "<script>top.pwned=1</script> harmless")
     assert page.evaluate("top.pwned") is None
     assert not seen.strangers()

@@ -35,7 +35,10 @@ def test_an_estimator_is_imported_used_and_compared_and_its_name_stays_text(visi
     page.get_by_test_id("stFileChip").wait_for()
     page.get_by_role("button", name="Import", exact=True).click()
     page.get_by_text("Imported <script>").wait_for()
-    page.get_by_role("button", name="Use in Explore").last.click()  # those that come with the app are first
+    card = page.locator("[class*='st-key-estimator-card-']").filter(
+        has_text="<script>"
+    )  # drawn after that remark
+    card.get_by_role("button", name="Use in Explore").click()
 
     page.get_by_text("AT2 is by the θ that you chose: <script>").wait_for(timeout=MINUTES)
     page.locator(".response .u").first.wait_for()

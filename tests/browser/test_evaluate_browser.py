@@ -61,6 +61,7 @@ def test_an_evaluation_outlives_a_reload_and_each_example_opens_in_explore(page,
     fill(page, "Ablations", 8)
     fill(page, "New tokens", 8)
     for method in (
+        "AT2 + 8 ablations",
         "Top 16 heads",
         "Last layer",
         "Attention rollout",

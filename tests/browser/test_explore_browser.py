@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from at2_core import exploration as explorations
-from tests.browser.own_text import fill_in
+from tests.browser.own_text import fill_in, unfold
 
 HOSTILE = (
     '<script>top.pwned=1</script> <img src=x onerror="top.pwned=1"> ![i](http://evil.example/i.png) '
@@ -146,8 +146,13 @@ def test_every_granularity_has_its_own_sources(example):
         switch(seen.page, "Sources", granularity)
         count = len(exploration.sources[granularity.lower()])
         seen.page.wait_for_timeout(300)
-        rows = seen.page.locator(".rows li:not([hidden])").count()
-        assert min(count, 2) - 1 <= rows <= min(count, 10)
+        rows, fitting = (
+            seen.page.locator(".rows li:not([hidden])"),
+            range(min(count, 2) - 1, min(count, 10) + 1),
+        )
+        eventually(
+            seen.page, lambda rows=rows, fitting=fitting: rows.count() in fitting, f"no list of {granularity}"
+        )
 
 
 def test_pointing_at_a_source_shows_where_the_response_used_it(example):
@@ -291,10 +296,13 @@ def test_the_words_on_the_main_button_can_be_read(visit, scheme):
     seen = visit("?run=new", color_scheme=scheme)
     button = seen.page.get_by_role("button", name="Generate")
     seen.page.mouse.move(5, 5)
-    ink, fill = button.evaluate(
-        "(e) => [getComputedStyle(e.querySelector('p')).color, getComputedStyle(e).backgroundColor]"
+    colours = "(e) => [getComputedStyle(e.querySelector('p')).color, getComputedStyle(e).backgroundColor]"
+    # Buttons fade from one colour to the next while the page finds out that it is dark.
+    eventually(
+        seen.page,
+        lambda: contrast(*button.evaluate(colours)) >= 4.5,
+        "the words cannot be told from their button",
     )
-    assert contrast(ink, fill) >= 4.5
 
 
 def contrast(one: str, other: str) -> float:
@@ -307,6 +315,17 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_average_attention_has_no_signed_scores_and_the_next_method_has_them_again(visit):
+    seen = drawn(visit("?example=library&method=average&signed=1"))
+    signs = ".bar fieldset:{}"
+    seen.page.locator(signs.format("disabled"), has_text="Signed").wait_for()
+    seen.page.locator(".asked .legend", has_text="more attention of all heads").wait_for()
+    assert not seen.page.get_by_text("counted against").count()
+    seen.page.get_by_text("AT2", exact=True).click()
+    seen.page.locator(signs.format("enabled"), has_text="Signed").wait_for()
+    seen.page.locator(".asked .legend", has_text="counted against").wait_for()
 
 
 def test_one_head_has_no_signed_scores_and_controls_of_one_height(visit):
@@ -436,7 +455,7 @@ def test_a_hostile_address_and_upload_stay_text(visit):
     ]
     seen.page.locator("input[type=file]").set_input_files(files)
     seen.page.get_by_text("holds binary data").wait_for()
-    assert seen.page.get_by_label("Text of document 1").input_value().startswith("<script>")
+    assert unfold(seen.page).input_value().startswith("<script>")
     assert seen.page.evaluate("top.pwned") is None
     assert not seen.strangers()
 

@@ -133,3 +133,50 @@ def test_the_numbers_are_those_of_the_file(thinking):
     for (text, raw), (value, source) in zip(shown, stored, strict=False):
         assert raw == pytest.approx(value, rel=6e-3)
         assert text[:20] == source[:20]
+
+
+def test_the_panel_of_thoughts_says_what_it_is_for_and_nothing_lies_on_the_response(visit):
+    page = drawn(visit("?example=lighthouse")).page
+    page.get_by_role("button", name="Thoughts").click()
+    said = page.get_by_text("What a response says between two markers")
+    said.wait_for()
+    page.wait_for_timeout(1000)  # a tooltip comes late
+    assert not page.get_by_role("tooltip").count()
+    panel = page.get_by_test_id("stPopoverBody").bounding_box()
+    assert panel["width"] < 420
+    assert panel["x"] <= said.bounding_box()["x"] < panel["x"] + panel["width"]
+
+
+TWICE = "<think>The first keeper?</think>It was Agnes Thorne.<think>And before?</think>She had been a schoolteacher."
+# Words that can be seen, and not only a part of them.
+LEGENDS = """() => [...document.querySelectorAll('*')]
+  .flatMap((e) => [...(e.shadowRoot?.querySelectorAll('.legend .words') ?? [])])
+  .filter((w) => {
+    const [own, around] = [w, w.closest('.legend')].map((e) => e.getBoundingClientRect());
+    return own.width && own.top < around.bottom - 1 && w.scrollWidth <= w.clientWidth + 1;
+  }).map((w) => w.textContent)"""
+
+
+def test_all_answers_are_attributed_and_each_legend_has_words(visit):
+    seen = visit("?run=new")
+    page = seen.page
+    fill_in(page, title="Varn Point", text=TEXT, query=QUERY, response=TWICE)
+    page.get_by_role("button", name="Attribute", exact=True).click()
+    sentences(page, ANSWER).nth(1).wait_for(timeout=MINUTES)
+    page.mouse.move(5, 5)
+    eventually(
+        page,
+        lambda: page.locator(".ranked .for").inner_text() == "for the whole answer",
+        "the list is of something else",
+    )
+    assert page.evaluate(LEGENDS) == ["stronger blue = more came from here"]
+    body = page.locator(f"{ANSWER} .body").first
+    before = body.bounding_box()
+    page.locator(".prompt .doc .body .u").nth(3).hover()
+    eventually(page, lambda: len(page.evaluate(LEGENDS)) == 2, "the answer's legend has no words")
+    assert body.bounding_box() == before, "the legend moved the answer"
+    switch(page, "Scores", "Signed")
+    eventually(
+        page, lambda: page.evaluate(LEGENDS) == ["blue = relied on, red = against"], "red has no words"
+    )
+    assert not seen.errors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import time
-from pathlib import Path
 
+from pages.ui.component import script
 from tests.browser.own_text import fill_in
 
 HOSTILE = '<script>top.pwned=1</script> <img src=x onerror="top.pwned=1"> ![i](http://evil.example/i.png)'
@@ -129,14 +129,12 @@ def test_hostile_text_stays_text(visit):
     assert not seen.errors
 
 
-MODULE = (
-    "data:text/javascript;base64,"
-    + base64.b64encode((Path(__file__).parents[2] / "assets" / "verify.js").read_bytes()).decode()
-)
+MODULE = "data:text/javascript;base64," + base64.b64encode(script("mount", "verify").encode()).decode()
 STREAM = """async (module) => {
   const show = (await import(module)).default, parentElement = document.createElement("div");
   document.body.append(parentElement);
   const answer = (words, streaming) => ({ title: "Answer", note: "", words, streaming });
+  const drawn = () => new Promise((done) => setTimeout(done)); // a call waits for its turn
   const draw = (headline, words, streaming) => show({ parentElement, setTriggerValue() {}, data: {
     lines: [], check: null,
     removal: { removed: { title: "", note: "", items: [] }, drop: null, hint: "", answers: {
@@ -146,12 +144,14 @@ STREAM = """async (module) => {
   const found = () => parts.map((part) => parentElement.querySelectorAll(part));
   const said = [], texts = [];
   draw("Without it the model says…", [["The ", "same", false]], true);
+  await drawn();
   const first = found().map((nodes) => nodes[0]), kept = first[2].firstChild;
   for (const [headline, words, streaming] of [
     ["Without it the model says…", [["The ", "same", false], ["cat ", "new", false]], true],
     ["Gone.", [["The ", "same", false], ["cat runs.", "new", false]], false],
   ]) {
     draw(headline, words, streaming);
+    await drawn();
     said.push(found()[0][0].textContent);
     texts.push(found()[2][0].textContent);
   }

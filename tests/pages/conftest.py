@@ -28,6 +28,12 @@ from pages.ui.compare_board import board
 from tests.pages.driving import DOCUMENTS, MARKUP, METHODS, RESPONSE, SMALL, THETA, until
 
 
+@pytest.fixture(autouse=True)
+def drafts(tmp_path, monkeypatch):
+    """Whatever a test types is kept in a folder of its own."""
+    monkeypatch.setenv("AT2_DRAFTS", str(tmp_path / "drafts"))
+
+
 @pytest.fixture
 def tiny_server(tiny_folder, tmp_path, monkeypatch):
     """A fresh server that has the tiny model, and no runs, evaluations and estimators but the bundled ones."""

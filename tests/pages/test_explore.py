@@ -207,7 +207,7 @@ def test_an_example_that_was_cut_says_so():
 
 def test_the_legends_hold_in_light_and_in_dark():
     assert "darker" not in token_heatmap.SCRIPT.lower()
-    assert token_heatmap.SCRIPT.count("stronger blue = ") == 4
+    assert token_heatmap.SCRIPT.count("stronger blue = ") == 12  # six of them brief
 
 
 @given(
@@ -301,9 +301,19 @@ def test_after_another_try_the_whole_page_follows_the_loading(monkeypatch):
     reruns, engine = [], session.engine()
     monkeypatch.setattr(st, "rerun", lambda: reruns.append(engine.status))
     engine.status = "loading"
-    model_status._line(engine, settled_before=True)  # the fragment alone, after its button was pressed
-    model_status._line(engine, settled_before=False)
+    model_status._line(
+        engine, settled_before=True, drawing=[]
+    )  # the fragment alone, after its button was pressed
+    model_status._line(engine, settled_before=False, drawing=[])
     assert reruns == ["loading"]
+
+
+def test_a_press_is_heard_also_where_the_model_becomes_ready_while_the_page_is_drawn(monkeypatch):
+    at = opened(run="new")
+    session.engine().wait()
+    seen = iter([False])  # as the status begins to be drawn; then, in the same run, it is there
+    monkeypatch.setattr(model_status, "is_settled", lambda engine: next(seen, True))
+    assert "The context is empty" in texts(ask(at, "", "What?"))
 
 
 def test_the_model_is_given_in_the_order_of_asking():
@@ -451,7 +461,8 @@ def test_the_files_say_what_their_scores_are_of():
     whole = json.loads(export.everything(example, matrix, view, "head", (7, 3)))
     assert (whole["method"], whole["layer"], whole["head"]) == ("head", 7, 3)
     assert whole["estimator"] == {"name": None, "fingerprint": None}  # one head's attention needs none
-    assert whole["target"] == {"first_token": 2, "last_token": 5}
+    runs = [{"first_token": 2, "last_token": 5}]
+    assert whole["target"] == {"first_token": 2, "last_token": 5, "runs": runs}
     row = next(csv.DictReader(io.StringIO(export.ranked_table(example, matrix, view, "head", (7, 3)))))
     assert (row["method"], row["layer"], row["head"], row["estimator"]) == ("head", "7", "3", "")
     assert (row["granularity"], row["first_token"], row["last_token"]) == ("word", "2", "5")

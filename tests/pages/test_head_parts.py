@@ -79,7 +79,7 @@ def test_rank_correlation_by_counting_pairs_of_ranks():
 
 def test_source_scores_are_means_over_the_span_and_sums_over_tokens(exploration):
     sources = exploration.sources["sentence"]
-    scores = source_scores(exploration.scores["at2"], sources, (1, 3))
+    scores = source_scores(exploration.scores["at2"], sources, np.array([1, 2, 3]))
     s = sources[2]
     by_hand = exploration.scores["at2"][1:4, s.token_start : s.token_end].mean(axis=0).sum()
     assert scores[2] == pytest.approx(by_hand, rel=1e-5)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import at2_core as at2
+from at2_core.attribution import source_features
 from at2_core.estimator import save_estimator
 from pages.ui import session
 from tests.pages.driving import THETA, payloads, ready, texts
@@ -86,6 +87,40 @@ def test_the_contribution_grid_is_theta_times_attention_to_the_sources(explorati
     assert f"add up to the score {everything.sum():.4f}" in texts(at)
     at = opened(grid="contribution", pin="1-3", source="1")
     np.testing.assert_allclose(drawn(grid(at)), (THETA * features[:, :, 1:4, 1].mean(axis=2)).T, atol=1e-6)
+
+
+def test_what_heads_wrote_is_shown_without_any_coefficient(exploration, tiny_lm):
+    generation = at2.replay(tiny_lm, exploration.task, exploration.text)
+    sources = at2.cut(generation.rendered, "sentence")
+    wrote = source_features(tiny_lm, generation, sources, [slice(1, 4)], direct=True)[:, :, 0].numpy()
+    at = opened(grid="written", pin="1-3")
+    np.testing.assert_allclose(drawn(grid(at)), wrote.sum(axis=2).T, atol=1e-6)
+    assert "made the response's tokens likelier" in texts(at)
+    assert f"{wrote.sum():+.2f} nats a token".replace("-", "−") in texts(at)
+    at = opened(grid="written", pin="1-3", source="1")
+    np.testing.assert_allclose(drawn(grid(at)), wrote[:, :, 1].T, atol=1e-6)
+
+
+def test_an_estimator_with_direct_coefficients_shows_both_and_counts_both(
+    exploration, estimator, tiny_lm, tmp_path
+):
+    direct = np.linspace(-1, 1, THETA.size, dtype=np.float32).reshape(THETA.shape)
+    both = replace(estimator, direct=direct)
+    save_estimator(both, tmp_path / "theta.safetensors")
+    ready()
+    session.engine().estimator = both
+    at = opened(grid="direct")
+    np.testing.assert_allclose(drawn(grid(at)), direct.T)
+    at = opened(grid="contribution")
+    whole = at2.attribute(tiny_lm, session.generation_of(exploration), both).scores.mean(axis=0).sum()
+    assert abs(drawn(grid(at)).sum() - whole) < 1e-5
+    session.engine().estimator = estimator
+    assert "δ" not in "".join(grid_names(opened(grid="direct"))), "without them the grid is that of theta"
+    np.testing.assert_allclose(drawn(grid(opened(grid="direct"))), THETA.T)
+
+
+def grid_names(at):
+    return next(c.options for c in at.segmented_control if c.key == "heads-grid")
 
 
 def test_muting_shows_the_attribution_without_the_heads_and_says_what_changed(exploration, tiny_lm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,22 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from at2_core import local_models
 from at2_core.errors import EstimatorMismatch, ModelNotAvailable
 from at2_core.footprint import footprint
 from at2_core.prompts import ContextTask
-from pages.ui import model_memory, model_picker, model_status, model_switch, run_progress, session
+from pages.ui import (
+    model_engine,
+    model_memory,
+    model_picker,
+    model_status,
+    model_switch,
+    run_progress,
+    session,
+)
 from pages.ui.jobs import Run, Settings
 from pages.ui.model_engine import Engine
+from tests.families import folder_of
 from tests.pages.driving import until
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +117,7 @@ def test_the_picker_lists_what_is_at_hand_as_text():
     said = texts(at)
     assert "second" in said
     assert "2 layers × 4 heads" in said
-    assert "Estimators: 2 bundled" in said or "Estimator: 1 bundled" in said  # the default model's
+    assert "Estimators: 3 bundled" in said or "Estimator: 1 bundled" in said  # the default model's
     assert f"licence {HOSTILE}"[:60] in said
     assert "No estimator yet" in said
     assert "free for it" in said
@@ -180,6 +191,39 @@ def test_the_operator_can_keep_visitors_from_it(lock, monkeypatch, second):
     assert engine.switching is None
     assert not [b for b in at.button if b.label.startswith("Load")]
     assert "generate it again" in texts(at)  # the gallery is another model's
+
+
+def test_the_environment_says_how_models_are_loaded(second, monkeypatch):
+    monkeypatch.setenv("AT2_DEVICE", "cpu")
+    monkeypatch.setenv("AT2_ATTENTION", "eager")
+    engine = ready()
+    for _ in range(2):  # the first model, and one that takes its place
+        assert engine.lm.device.type == "cpu"
+        assert engine.lm.model.config._attn_implementation == "eager"
+        switched(engine, second)
+
+
+def test_what_the_environment_asks_for_in_vain_is_said(monkeypatch):
+    monkeypatch.setenv("AT2_DEVICE", "cuda:99")
+    monkeypatch.setenv("AT2_QUANTIZE", "3bit")
+    engine = session.engine()
+    engine.start()
+    until(lambda: engine.status == "failed")
+    assert "The device 'cuda:99' is not usable here" in texts(opened())
+    assert model_picker.room_of(engine).number == 4
+    monkeypatch.setitem(engine.loading, "device", "cpu")
+    engine.start(again=True)
+    until(lambda: engine.status == "failed")
+    assert "not in '3bit'" in engine.message
+
+
+def test_quantized_weights_need_less_of_the_memory(second):
+    engine = ready()
+    model, room = model_picker.described(second), model_picker.room_of(engine)
+    plain, eight, four = (
+        local_models.memory_needed(model, room.number, bits) for bits in ("", "8bit", "4bit")
+    )
+    assert plain > eight > four
 
 
 # ---------------------------------------------------------------------------------------------------- the exchange
@@ -337,6 +381,27 @@ def test_an_estimator_chosen_for_another_model_waits_for_that_one(tmp_path, seco
     assert at.query_params["estimator"] in (own.fingerprint, [own.fingerprint])
 
 
+@pytest.mark.parametrize(
+    ("name", "as_shown"),
+    [
+        ("/srv/models/tiny", "tiny"),
+        ("C:\\m\\big.gguf", "big.gguf"),
+        ("owner/name", "owner/name"),
+        ("plain", "plain"),
+    ],
+)
+def test_of_a_path_visitors_are_shown_the_last_part(name, as_shown):
+    assert model_engine.shown(name) == as_shown
+
+
+def test_no_page_tells_where_on_the_server_a_model_is(second):
+    engine = ready()
+    switch = model_engine.Switch(second, "second", "fetching")
+    assert session.MODEL not in model_status.in_words(engine, switch)
+    for page in ("", "heads", "estimators"):
+        assert session.MODEL not in texts(opened(page))
+
+
 # ------------------------------------------------------------------------------------------------------- unloading
 
 
@@ -408,6 +473,106 @@ def test_a_run_that_will_not_fit_is_refused_with_numbers_and_what_to_do(monkeypa
     assert engine.kept(kept.exploration.id) is None  # what only saves time went first
     monkeypatch.setattr(model_memory, "free_memory", lambda *_: 10**10)
     assert done(engine).state == "done"
+
+
+def test_a_refused_run_tells_its_time_once_there_is_a_pace(monkeypatch):
+    engine = ready()
+    monkeypatch.setattr(model_memory, "free_memory", lambda *_: 20_000_000)
+    assert done(engine).error.startswith("A prompt of about ")
+    assert " takes about " not in done(engine).error
+    engine.pace.add(engine.lm, 100, 60.0, 1, 1.0)  # a computer that takes a minute for so little
+    assert re.search(r"with 6 of response takes about \d+ s and needs ", done(engine).error)
+    engine.pace.add(engine.lm, 100, 600.0)
+    given = done(engine, Settings(response="It sleeps in the sun. " * 5)).error
+    assert re.search(r"takes about \d+ min and needs ", given)
+
+
+def test_a_long_run_is_foretold_before_it_is_asked_and_a_short_one_is_not(tiny_lm, monkeypatch):
+    engine = ready()
+    at = opened(run="new")
+    at = ran(at.text_area(key="own-context").set_value("The dog sleeps in the sun. " * 20).run())
+    assert "that is free" not in texts(at)
+    monkeypatch.setattr(engine, "lm", replace(engine.lm, max_length=8192))
+    at = ran(at.text_area(key="own-context").set_value("The dog sleeps in the sun. " * 600).run())
+    assert re.search(
+        r"About 4,\d00 tokens of prompt: [\d.]+ [MG]B of memory, of [\d.]+ GB that is free, and a time that the first "
+        r"run will tell\.",
+        texts(at),
+    )
+    engine.pace.add(engine.lm, 2000, 60.0, 10, 10.0)
+    assert re.search(r"and at most about \d+ min\.", texts(ran(at.run())))
+    at = ran(at.text_area(key="own-context").set_value("The dog sleeps in the sun. " * 2000).run())
+    assert "takes 8,192 of prompt and response together" in texts(at)
+    task = replace(TASK, context=TASK.context * 20)
+    said = model_memory.foretold(engine, task, Settings(response="It sleeps in the sun. " * 400))
+    assert re.search(r"tokens of prompt and 2,200 of response: .* and about \d+ (s|min)\.", said)
+
+
+def test_what_is_foretold_needs_no_tokenizer(monkeypatch):
+    engine = ready()
+    monkeypatch.setattr(engine, "lm", replace(engine.lm, tokenizer=None, max_length=10**6))
+    assert model_memory.foretold(engine, replace(TASK, context="漢字 and \ud800 " * 150_000), Settings())
+    engine.lm = None
+    assert model_memory.foretold(engine, replace(TASK, context="dog " * 9000), Settings()) == ""
+
+
+def test_a_pasted_response_shows_how_far_it_is_and_can_be_stopped(monkeypatch):
+    monkeypatch.setattr("at2_core.generation.PREFILL", 16)
+    engine, told = ready(), []
+    tell = Run.tell_prompt
+
+    def stop(run: Run, done: int, total: int) -> None:
+        tell(run, done, total)
+        told.append(run_progress.status_line(run))
+        if len(told) == 2:
+            at = opened(run=run.id)
+            assert 0 < at.get("progress")[0].proto.value < 100
+            ran(button(at, "Stop").click().run())
+
+    monkeypatch.setattr(Run, "tell_prompt", stop)
+    long = replace(TASK, context=TASK.context * 6)
+    run = session.runs().start(engine, long, Settings(response="It sleeps in the sun."))
+    until(lambda: not run.active)
+    assert (run.state, run.error) == ("stopped", "")
+    assert len(told) == 2
+    assert re.fullmatch(r"Reading the response… \d+%(, about .* left)?", told[0])
+    assert "Stopped before there was a response." in texts(opened(run=run.id))
+    monkeypatch.setattr(Run, "tell_prompt", tell)
+    again = session.runs().start(engine, long, Settings(response="It sleeps in the sun."))
+    until(lambda: not again.active)
+    assert (again.state, again.read) == ("done", 1.0)
+    assert again.reading_takes is None or again.reading_takes > 0
+
+
+def test_the_time_of_a_pasted_response_counts_its_own_tokens():
+    engine = ready()
+    done(engine)
+    short, long = (Run("x", TASK, Settings(response="It sleeps. " * count)) for count in (1, 20))
+    for run in (short, long):
+        model_memory.weigh(run, engine, engine.lm)
+    assert long.reading_takes > 1.5 * short.reading_takes
+
+
+# ------------------------------------------------------------------------------------- families that take a second run
+
+
+def test_a_family_read_by_running_again_says_so(tiny_tokenizer, tmp_path):
+    engine = ready()
+    assert "second" not in model_engine.runs_again(engine.lm)
+    at = opened()
+    assert "slower" not in texts(at)
+    falcon = folder_of("falcon", tiny_tokenizer, tmp_path)
+    switched(engine, str(falcon), "falcon")
+    at = ran(opened().button(key="models").click().run())
+    assert "● falcon is ready, slower than most: its heads take a second run" in texts(at)
+    assert (
+        "Its heads are read by running each response a second time: as exact as others, but slower."
+        in texts(at)
+    )
+    run = Run("x", TASK, Settings(max_new_tokens=3), state="running", tokens=3)
+    assert run_progress.status_line(run).startswith(
+        "Attributing… Its heads are read by running each response a second"
+    )
 
 
 def test_reading_a_long_prompt_tells_its_length_and_time():

@@ -17,9 +17,21 @@ from streamlit.testing.v1 import AppTest
 
 import at2_core as at2
 from at2_core import exploration as explorations
+from at2_core import verification
 from at2_core.attribution import all_token_scores
 from at2_core.exploration import explore
-from pages.ui import estimator_scores, export, session, verify
+from pages.ui import (
+    compare_state,
+    compare_tables,
+    compare_view,
+    estimator_scores,
+    export,
+    head_reading,
+    session,
+    token_heatmap,
+    verify,
+    verify_picture,
+)
 from pages.ui.token_heatmap import ROLES, SCOPES, ViewState, sentence_kinds
 
 APP = Path(__file__).parents[2] / "app.py"
@@ -33,6 +45,7 @@ TASK = at2.ContextTask(
     history=(at2.Turn("user", "Hello."), at2.Turn("assistant", "Good day. Ask.")),
 )
 RESPONSE = "<think>\nThe fox? It runs.\n</think>\n\nThe fox. It is fast."
+TWICE = "<think>Hm.</think>The fox.<think>Or?</think>It is fast."
 
 
 @pytest.fixture(autouse=True)
@@ -138,23 +151,87 @@ def test_a_thought_and_its_markers_are_told_from_the_answer():
         ("a", "The fox. "),
         ("a", "It is fast."),
     ]
-    first, last = sent["whole"]  # what is attributed where nothing is picked: the answer
-    offsets = run.exploration.response_offsets
-    assert sent["response"][offsets[first][0] : offsets[last][1]].strip() == "The fox. It is fast."
+    assert attributed(run, sent) == ["The fox. It is fast."]
+    assert sent["whole_name"] == "the whole answer"
     assert sent["thought_closed"]
 
 
+def test_all_answers_of_a_response_are_attributed_and_no_marker():
+    run = given(response=TWICE)
+    at = opened(run=run.id)
+    sent = payload(at)
+    assert sent["sentence_kinds"] == "mtmamtma"
+    assert attributed(run, sent) == ["The fox.", "It is fast."]
+    assert sent["whole_name"] == "the whole answer"
+    assert "sentence sources for the whole answer" in texts(at)
+    assert "what the answer came from" in texts(at)
+
+
 def test_a_thought_that_was_cut_off_is_all_thought():
-    sent = payload(opened(run=given(response="<think>\nThe fox? It").id))
+    run = given(response="<think>\nThe fox? It")
+    at = opened(run=run.id)
+    sent = payload(at)
     assert sent["sentence_kinds"] == "mtt"
     assert not sent["thought_closed"]
-    assert sent["whole"] == [0, sent["counts"][1] - 1]
+    assert attributed(run, sent) == ["The fox? It"]
+    assert sent["whole_name"] == "the thought"
+    assert "sentence sources for the thought" in texts(at)
+    assert "what the thought came from" in texts(at)
+
+
+def test_a_thought_that_closed_before_any_answer_was_not_cut_off():
+    run = given(response="<think>The fox?</think>")
+    at = opened(run=run.id)
+    assert payload(at)["thought_closed"]
+    assert "cut off" not in texts(at)
 
 
 def test_a_response_without_a_thought_is_all_answer():
     sent = payload(opened(run=given(response="The fox. It is fast.").id))
     assert sent["sentence_kinds"] == "aa"
-    assert sent["whole"] == [0, sent["counts"][1] - 1]
+    assert sent["whole"] == [[0, sent["counts"][1] - 1]]
+    assert sent["whole_name"] == "the whole response"
+
+
+def attributed(run, sent: dict) -> list[str]:
+    """The texts of what is attributed where nothing is picked."""
+    offsets = run.exploration.response_offsets
+    return [sent["response"][offsets[first][0] : offsets[last][1]].strip() for first, last in sent["whole"]]
+
+
+@pytest.mark.parametrize("response", [RESPONSE, TWICE, "<think>Hm."])
+def test_heads_and_compare_attribute_the_same_rows_as_explore(response):
+    run = given(response=response)
+    explored = payload(opened(run=run.id))
+    name, exploration = explored["whole_name"], run.exploration
+    rows = [t for first, last in explored["whole"] for t in range(first, last + 1)]
+    lm = session.engine().lm
+    features = at2.head_features(lm, explorations.generation(exploration), "sentence")
+    expected = features[:, :, rows].mean(axis=2)
+    found = head_reading.source_attention(exploration.id, exploration.target, exploration, lm)
+    assert np.allclose(found, expected, atol=1e-6)
+    assert head_reading.span_name(exploration, None) == name
+    spans = [head_reading.span_text(exploration, span) for span in head_reading.sentence_spans(exploration)]
+    assert not [text for text in spans if "think>" in text]
+    columns = compare_view._payload(exploration, "sentence", [])
+    assert (columns["whole"], columns["whole_name"]) == (explored["whole"], name)
+    state = compare_state.State(methods=("average", "bm25"))
+    assert compare_tables.target_words(exploration, state) == name
+
+
+def test_markers_that_a_person_gives_hold_on_the_other_pages_too():
+    run = given(response="[The fox? It runs.] The fox.")
+    for page in ("pages/heads.py", "pages/compare.py"):
+        at = opened(run=run.id, opens="[", closes="]")
+        ran(at.switch_page(page).run())
+        assert at.query_params["opens"] == "["
+        said = [sent for c in at.get("bidi_component") if "whole_name" in (sent := json.loads(c.proto.json))]
+        assert {sent["whole_name"] for sent in said} <= {"the whole answer"}
+        if page == "pages/compare.py":
+            assert len(said) == 1
+        else:
+            names = next(box.options for box in at.selectbox if box.key == "heads-pin")
+            assert names[0] == "The whole answer"
 
 
 # ------------------------------------------------------------------------------------------------- the address
@@ -267,7 +344,7 @@ def made(tiny_lm):
 def test_files_hold_the_engines_scores_of_the_scope(tiny_lm, made, scope):
     gen, exploration = made
     view = ViewState(scope=scope)
-    first, last = exploration.target
+    ((first, last),) = exploration.target
     start, end = gen.response_offsets[first][0], gen.response_offsets[last][1]
     att = at2.attribute(tiny_lm, gen, at2.uniform_estimator(tiny_lm), "sentence", scope)
     scores, own = exploration.scores["average"], exploration.own_scores["average"]
@@ -286,6 +363,72 @@ def test_files_hold_the_engines_scores_of_the_scope(tiny_lm, made, scope):
     assert all(s["document"] is None for s in whole["sources"] if s["role"] not in ("context", "title"))
 
 
+def test_files_and_verify_are_of_all_answers(tiny_lm):
+    exploration = explore(tiny_lm, at2.replay(tiny_lm, TASK, TWICE), None)
+    scores, own, view = (
+        exploration.scores["average"],
+        exploration.own_scores["average"],
+        ViewState(scope="all"),
+    )
+    rows, n = exploration.rows(), exploration.prompt.n
+    assert len(exploration.target) == 2
+    mean = np.hstack([scores, own])[rows].mean(axis=0)
+    expected = [
+        # No answer is a source of the answers; what was thought between them is one of the second.
+        0 if source.role == "response" else mean[source.token_start : source.token_end].sum()
+        for source in exploration.sources_in("sentence", "all")
+    ]
+    assert np.abs(export.target_scores(exploration, scores, view, own) - expected).max() < 1e-5
+    between = [s for s in exploration.sources_in("sentence", "all") if s.role == "thought"][-1]
+    assert between.token_start - n > rows[0]
+    assert expected[exploration.sources_in("sentence", "all").index(between)] > 0
+    (a, b), (c, d) = exploration.target
+    whole = json.loads(export.everything(exploration, scores, view, "average", None, own))["target"]
+    assert whole["runs"] == [{"first_token": a, "last_token": b}, {"first_token": c, "last_token": d}]
+    (row, *_) = csv.DictReader(io.StringIO(export.ranked_table(exploration, scores, view)[1:]))
+    assert row["target_tokens"] == f"{a} to {b}, {c} to {d}"
+    subject = verify.subject_of(exploration, view, "average", None)
+    assert subject.target.tolist() == rows.tolist()
+    assert not verify.is_pinned(exploration, subject)
+
+
+def test_what_is_verified_may_be_several_runs(tiny_lm):
+    exploration = explore(tiny_lm, at2.replay(tiny_lm, TASK, TWICE), None)
+    gen, sources = explorations.generation(exploration), exploration.sources_in("sentence", "context")
+    scores = np.arange(len(sources), 0, -1.0)
+    found = verification.remove_top(tiny_lm, gen, sources, scores, exploration.rows(), 1)
+    keep = np.ones((2, len(sources)), bool)
+    keep[1, 0] = False
+    log_probs = at2.ablate(tiny_lm, gen, sources, keep)[:, exploration.rows()].astype(float)
+    whole, without = -np.log1p(np.exp(-log_probs)).sum(axis=1)
+    assert found.top.drop == pytest.approx(whole - without, abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------------ parts of a whole prompt
+
+
+def test_marked_parts_of_a_whole_prompt_are_called_as_where_they_were_marked(tiny_lm):
+    text = "Read. The fox runs. The dog sleeps. Who?"
+    marks = [(6, 19), (20, 35)]
+    exploration = explore(
+        tiny_lm, at2.replay(tiny_lm, at2.ContextTask(prompt=text, marked=marks), "The dog."), None
+    )
+    sent = token_heatmap.payload(exploration, exploration.scores["average"], None, {})
+    assert (sent["titles"], sent["numbered"]) == (["Source 1", "Source 2"], True)
+    assert compare_view._payload(exploration, "sentence", [])["titles"] == ["Source 1", "Source 2"]
+    assert head_reading.source_name(exploration, 1).startswith("Source 2: ")
+    subject = verify.subject_of(exploration, ViewState(), "average", None)
+    assert verify_picture._name(exploration, subject, 1) == "Source 2"
+
+
+def test_documents_keep_their_titles(made):
+    _, exploration = made
+    sent = token_heatmap.payload(exploration, exploration.scores["average"], None, {})
+    assert (sent["titles"], sent["numbered"]) == (["Animals", "Cities"], False)
+    assert token_heatmap.document_name(TASK, 1) == "Doc 2 · Cities"
+    assert token_heatmap.document_name(at2.ContextTask("c", "q"), 0) == ""
+
+
 def test_verify_takes_away_sources_of_the_prompt_alone(made):
     _, exploration = made
     asked = {
@@ -294,7 +437,7 @@ def test_verify_takes_away_sources_of_the_prompt_alone(made):
     assert asked["context"].scope == "context"
     assert asked["prompt"] == asked["all"]
     assert asked["all"].scope == "prompt"
-    assert (asked["all"].first, asked["all"].last) == exploration.target
+    assert asked["all"].runs == exploration.target
 
 
 def test_verify_says_what_it_leaves_out():

@@ -181,7 +181,7 @@ def test_a_check_says_its_correlation_and_gives_the_prediction_its_unit(run):
     at = ended(press(press(opened(run), "verify-check"), "verify-remove"))
     shown, job = (
         picture(at, "check"),
-        verify_jobs.jobs().get(Subject(run.exploration.id, 0, TOKENS - 1, "sentence", "average"), 0),
+        verify_jobs.jobs().get(Subject(run.exploration.id, ((0, TOKENS - 1),), "sentence", "average"), 0),
     )
     points = np.array(shown["points"])
     assert points.shape == (32, 2)
@@ -253,14 +253,14 @@ def test_a_job_waits_its_turn_can_be_stopped_and_begun_again(run):
 
 
 def test_others_who_begin_something_do_not_have_the_page_drawn_again(run):
-    subject = Subject(run.exploration.id, 0, TOKENS - 1, "sentence", "average")
+    subject = Subject(run.exploration.id, ((0, TOKENS - 1),), "sentence", "average")
     free = _state(subject, 1)
     with session.engine().hold():
         assert _state(subject, 1) == free
 
 
 def test_a_job_that_works_already_is_not_begun_twice(run):
-    engine, subject = session.engine(), Subject(run.exploration.id, 0, TOKENS - 1, "sentence", "average")
+    engine, subject = session.engine(), Subject(run.exploration.id, ((0, TOKENS - 1),), "sentence", "average")
     with engine.hold():
         begun = [
             verify_jobs.jobs().start(engine, run.exploration, subject, 2, values_of(run)) for _ in range(2)
@@ -274,7 +274,7 @@ def test_the_registry_forgets_the_oldest_that_have_ended(run, monkeypatch):
     monkeypatch.setattr(verify_jobs, "MOST_JOBS", 3)
     monkeypatch.setattr(verify_jobs, "_work", lambda job, *_: setattr(job, "state", "done"))
     registry = verify_jobs.Jobs()
-    subjects = [Subject(run.exploration.id, 0, n, "sentence", "average") for n in range(6)]
+    subjects = [Subject(run.exploration.id, ((0, n),), "sentence", "average") for n in range(6)]
     for subject in subjects:
         job = registry.start(session.engine(), run.exploration, subject, 1, values_of(run))
         until(lambda job=job: not job.active)
@@ -374,7 +374,7 @@ def test_scores_of_other_estimators_and_heads_are_other_subjects(run):
     subjects += [subject_of(made, view, "head", head) for head in ((0, 1), (1, 0))]
     assert len(set(subjects)) == len(subjects)
     assert subject_of(made, view, "average", None) == subject_of(other, view, "average", None)
-    assert (subjects[0].first, subjects[0].last, subjects[0].target) == (1, 2, slice(1, 3))
+    assert (subjects[0].runs, subjects[0].target.tolist()) == (((1, 2),), [1, 2])
 
 
 def test_the_answer_may_be_half_as_long_again_but_never_longer_than_the_model_takes(run):
@@ -536,7 +536,7 @@ def test_the_interval_is_fishers_and_holds_the_correlation():
 
 
 def test_random_draws_that_took_the_same_sources_are_told(run):
-    subject = Subject(run.exploration.id, 0, TOKENS - 1, "sentence", "average")
+    subject = Subject(run.exploration.id, ((0, TOKENS - 1),), "sentence", "average")
     draws = (Removal((0,), 0.2, 1.0), Removal((1,), 0.1, -0.5))
     job = Job(subject, 1, state="done", verified=Verified(Removal((0,), 0.5, 2.0), draws))
     job.after = run.exploration.text
