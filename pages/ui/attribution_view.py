@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from at2_core.errors import At2Error
 from at2_core.estimator import Estimator
 from at2_core.exploration import Exploration
-from pages.ui import export, frame, model_switch, session
+from pages.ui import export, frame, history, model_switch, session
 from pages.ui.estimator_choice import Choice, choice
 from pages.ui.estimator_scores import told, with_chosen
 from pages.ui.estimator_shortfall import shortfall_remark
@@ -77,7 +77,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         drawn = method if method in exploration.scores else "average"
         measure = measure_of(drawn)
         scores, own = exploration.scores[drawn], exploration.own_scores.get(drawn)
-        if own is None and chosen_now(exploration, initial, "explore").scope in REACHING:
+        if own is None and chosen_now(exploration, initial, history.key("explore")).scope in REACHING:
             with above:
                 own = own_scores(exploration, drawn, chosen.chosen)
     view = token_heatmap(
@@ -86,7 +86,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
         own=own,
         measure=measure,
         initial=initial,
-        key="explore",
+        key=history.key("explore"),
         on_change=lambda: None,
     )
     named = None if method == next(iter(exploration.scores)) else method
@@ -121,7 +121,7 @@ def _first(exploration: Exploration, wished: dict[str, Any]) -> str:
 def _method(exploration: Exploration, wished: dict[str, Any], pending: bool) -> str:
     """The method that is picked. pending: another control, whose value does not outlast what is shown meanwhile."""
     offered = _offered(exploration)
-    key = f"method-{exploration.id}{'-pending' if pending else ''}"
+    key = history.key(f"method-{exploration.id}{'-pending' if pending else ''}")
     if st.session_state.get(key) not in offered:
         st.session_state[key] = _first(exploration, wished)
     return st.segmented_control(
@@ -158,7 +158,7 @@ def _one_head(
                 range(count),
                 index=min(wish, count - 1),
                 format_func=lambda i, name=name: f"{name} {i}",
-                key=f"one-{name}",
+                key=history.key(f"one-{name}"),
                 label_visibility="collapsed",
                 width=112,
             )

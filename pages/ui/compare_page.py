@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from at2_core.exploration import Exploration
-from pages.ui import compare_tables, frame, model_switch, session
+from pages.ui import compare_tables, frame, history, model_switch, session
 from pages.ui.compare_board import ACTIVE, Job, Result, board
 from pages.ui.compare_methods import BY_COEFFICIENTS, MOST, WORDS, Way, offered, own_scores, usual
 from pages.ui.compare_parts import Page, in_passes, job_row, lasting, seconds
@@ -42,14 +42,14 @@ def compare(exploration: Exploration, choice: Choice) -> None:
             _begin_cheap(page, way)
     _work(page, chosen)
     columns = [_column(page, way) for way in chosen]
-    state = compare_view(exploration, columns, state)
+    state = compare_view(exploration, columns, state, key=history.key("compare"))
     to_address(exploration, state, standard)
     compare_tables.tables(page, chosen, columns, state)
 
 
 def _controls(exploration: Exploration, ways: dict[str, Way], wished: State) -> State:
     """The methods and the sources that are picked."""
-    methods, sources = f"compare-methods-{exploration.id}", f"compare-sources-{exploration.id}"
+    methods, sources = (history.key(f"compare-{what}-{exploration.id}") for what in ("methods", "sources"))
     picked = st.session_state.get(methods)
     st.session_state[methods] = [key for key in (wished.methods if picked is None else picked) if key in ways]
     if st.session_state.get(sources) not in GRANULARITIES:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.ui import history
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -27,6 +29,7 @@ def run() -> None:
     style("frame.css")
     page = st.navigation(pages(), position="top")
     st.session_state["framed"] = True
+    history.follow(page.url_path)
     page.run()
 
 

@@ -34,9 +34,9 @@ class Address:
     def read(self) -> HeadsState:
         """The state that the address asks for, checked; the one last seen when it asks for nothing."""
         params = {key: st.query_params[key] for key in head_state.KEYS if key in st.query_params}
-        kept = st.session_state.get("heads-address", {})
-        if not params and kept.get("example") == self.example:
-            params = kept["params"]
+        example, kept = st.session_state.get("heads-address") or ("", {})
+        if not params and example == self.example:
+            params = dict(kept)
         params |= self._pinned_elsewhere()
         return head_state.read(
             params, self.shape, self.strongest, num_tokens=self.num_tokens, num_sources=self.num_sources
@@ -55,7 +55,7 @@ class Address:
 
     def write(self, state: HeadsState) -> None:
         params = head_state.write(state, self.strongest)
-        st.session_state["heads-address"] = {"example": self.example, "params": params}
+        st.session_state["heads-address"] = (self.example, params)
         others = {key: value for key, value in st.query_params.items() if key not in head_state.KEYS}
         if {**others, **params} != dict(st.query_params.items()):
             st.query_params.from_dict({**others, **params})

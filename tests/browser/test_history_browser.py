@@ -1,0 +1,106 @@
+"""Back and Forward in Chromium: every page shows what its address says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+MINUTES = 240_000  # ms: loading the model on a busy machine
+
+
+@pytest.fixture
+def example(visit):
+    """`example("compare")` opens a page on an example, drawn."""
+
+    def opened(path: str, drawn: str):
+        seen = visit(f"{path}?example=bees")
+        seen.page.locator(drawn).first.wait_for(state="attached", timeout=MINUTES)
+        return seen
+
+    return opened
+
+
+def address_has(page, *said: str) -> None:
+    """Waits for an address with these choices behind the example, and no others."""
+    page.wait_for_url(re.compile(r"\?example=bees" + "".join(f"&{choice}" for choice in said) + "$"))
+
+
+def choose(page, group: str, name: str) -> None:
+    page.get_by_role("radiogroup", name=group).get_by_role("radio", name=name, exact=True).click()
+
+
+def is_chosen(page, group: str, name: str) -> None:
+    """Waits until it is."""
+    page.get_by_role("radiogroup", name=group).get_by_role(
+        "radio", name=name, exact=True, checked=True
+    ).wait_for()
+
+
+def is_pinned(page, pinned: bool) -> None:
+    page.get_by_role("button", name="Clear pin", disabled=not pinned).wait_for()
+
+
+def test_explore_follows_back_and_forward(example):
+    seen = example("", ".at2 .response .u")
+    page = seen.page
+    choose(page, "Method", "Average attention")
+    address_has(page, "method=average")
+    page.locator(".response .u").nth(2).click()
+    address_has(page, "method=average", r"pin=\d+-\d+")
+    page.go_back()
+    is_pinned(page, False)
+    is_chosen(page, "Method", "Average attention")
+    page.go_back()
+    is_chosen(page, "Method", "AT2")
+    address_has(page)
+    page.go_forward()
+    is_chosen(page, "Method", "Average attention")
+    page.go_forward()
+    is_pinned(page, True)
+    is_chosen(page, "Method", "Average attention")
+    address_has(page, "method=average", r"pin=\d+-\d+")
+    assert not seen.errors
+
+
+def test_compare_follows_back_and_forward(example):
+    seen = example("compare", ".at2.compare .method .heat .scores path")
+    page = seen.page
+    choose(page, "Sources", "Paragraph")
+    address_has(page, "granularity=paragraph")
+    page.locator(".response .u").nth(2).click()
+    address_has(page, "granularity=paragraph", r"pin=\d+-\d+")
+    page.go_back()
+    is_pinned(page, False)
+    is_chosen(page, "Sources", "Paragraph")
+    page.go_back()
+    is_chosen(page, "Sources", "Sentence")
+    address_has(page)
+    page.go_forward()
+    is_chosen(page, "Sources", "Paragraph")
+    address_has(page, "granularity=paragraph")
+    assert not seen.errors
+
+
+def test_heads_follows_back_and_forward_to_another_page_too(example):
+    seen = example("heads", ".js-plotly-plot")
+    page = seen.page
+    first = page.get_by_role("heading", name=re.compile("Layer"))
+    first.wait_for(timeout=MINUTES)
+    strongest = first.inner_text()
+    page.locator(".js-plotly-plot .nsewdrag").first.click(position={"x": 300, "y": 150})
+    address_has(page, r"layer=\d+", r"head=\d+")
+    page.get_by_role("heading").filter(has_text="Layer").filter(has_not_text=strongest).wait_for()
+    page.get_by_role("link", name="Compare").click()
+    page.locator(".at2.compare .method .heat .scores path").first.wait_for(state="attached", timeout=MINUTES)
+    address_has(page)
+    page.go_back()  # Streamlit's own step: the page without the example in its address
+    address_has(page)
+    page.go_back()
+    page.wait_for_url(re.compile("/heads"))
+    address_has(page, r"layer=\d+", r"head=\d+")
+    page.get_by_role("heading").filter(has_text="Layer").filter(has_not_text=strongest).wait_for()
+    page.go_back()
+    page.get_by_role("heading", name=strongest).wait_for()
+    address_has(page)
+    assert not seen.errors
