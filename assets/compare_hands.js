@@ -31,8 +31,8 @@ function listenToResponse(view) {
 // text: a column, or the difference. All columns show the same sources, so what is pointed at in one is marked in all.
 function listenToSources(view, text) {
   const { box, painter } = text, sourceAt = (e) => { const u = unitAt(e, box); return u < 0 ? -1 : text.sourceOfUnit[u]; };
+  for (const moved of ["pointerover", "pointermove"]) box.addEventListener(moved, (e) => view.tip.follow(e));
   box.addEventListener("pointerover", (e) => { const s = sourceAt(e); view.point(view.pointed.target, s < 0 ? null : s); view.tell(s); });
-  box.addEventListener("pointermove", (e) => view.tip.follow(e));
   box.addEventListener("pointerleave", () => { view.tip.show(null); view.point(null, null); });
   box.addEventListener("blur", () => { cursorOff(view); view.point(null, null); });
   box.addEventListener("scroll", () => view.scrolled(text), { passive: true });

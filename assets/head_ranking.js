@@ -54,7 +54,7 @@ class View {
     this.root.classList.toggle("spread", !!spread);
     this.header.replaceChildren(el("span", "rank", "#"), el("span", "", "head"), el("span"), el("span", "value", spread ? `${data.quantity} ±` : data.quantity), el("span"));
     this.rows = data.values.map((value, k) => {
-      const head = [Math.floor(data.order[k] / data.heads), data.order[k] % data.heads], text = spread ? `${number(value)} ± ${Number(spread[k].toPrecision(2))}` : number(value);
+      const head = [Math.floor(data.order[k] / data.heads), data.order[k] % data.heads], text = spread ? `${number(value)} ± ${few(spread[k], 2)}` : number(value);
       const li = el("li"), pick = button("pick", `L${head[0]} · H${head[1]}`), bar = el("span", signed ? "bar signed" : "bar");
       const fill = el("i", value < 0 ? "against" : ""), part = Math.abs(value) / most;
       fill.style.width = `${part * (signed ? 50 : 100)}%`;
@@ -112,7 +112,9 @@ function whisker(value, deviation, signed) {
 function rowOf(e) { const li = e.target.closest("li"); return li ? Number(li.dataset.k) : -1; }
 function el(tag, cls, text) { const e = document.createElement(tag); if (cls) e.className = cls; if (text) e.textContent = text; return e; }
 function button(cls, text, title) { const b = el("button", cls, text); b.type = "button"; if (title) b.title = title, b.setAttribute("aria-label", title); return b; }
-function number(v) { // three digits that say something
-  const size = Math.abs(v), text = size === 0 ? "0" : size >= 0.001 ? String(Number(size.toPrecision(3))) : size.toExponential(1).replace("-", "−");
-  return (v < 0 ? "−" : v > 0 ? "+" : "") + text;
+function number(v) { return (v < 0 ? "−" : v > 0 ? "+" : "") + few(Math.abs(v), 3); }
+// So many digits that say something, the same for all: a column of them lines up.
+function few(size, digits) {
+  if (size === 0) return "0";
+  return size < 0.001 ? size.toExponential(1).replace("-", "−") : size < 10 ** digits ? size.toPrecision(digits) : String(Math.round(size));
 }

@@ -309,6 +309,7 @@ class View {
     this.reverse.mark("pin", pin && unitsOf(pin, this.reverse.units));
     if (next.target !== before.target) this.drawTarget(target);
     if (next.source !== before.source) this.drawSource(source);
+    if (next.target !== before.target || next.source !== before.source) this.drawReadout(target, source);
     this.clearButton.disabled = !pin && !kept;
     clearTimeout(this.restLater);
     this.restLater = setTimeout(() => this.goOn(), 80);
@@ -345,7 +346,6 @@ class View {
     const top = this.ranking.length ? Math.abs(this.values[this.ranking[0]]) : 0;
     const levels = levelsOf(this.values, top, this.settings);
     this.forward.paint(levels, 0);
-    this.drawReadout(target);
     const { painter, own } = this.forward.at(this.prompt), share = top ? percent(this.share(top)) : "";
     this.rest = [ // the text in view is recoloured in this frame; the rest follows when the pointer rests
       () => this.forward.paint(undefined, MARGIN, true),
@@ -407,7 +407,7 @@ class View {
     const t = tokenStart - this.promptLength;
     return OWN.includes(role) && t < this.whole.at(-1)[1] && !this.whole.some(([first, last]) => first <= t && t <= last);
   }
-  drawReadout(target) {
+  drawReadout(target, source) {
     const [top] = this.ranking, item = this.items()[top];
     let parts;
     if (!this.length) parts = ["The response is empty, so there is nothing to attribute."];
@@ -415,10 +415,20 @@ class View {
     else if (reaches(this.settings.scope) && !this.reaches()) parts = ["The earlier response is not read yet; see above what it waits for."];
     else if (!item && this.settings.scope === "thought") parts = [this.nothingHere()];
     else if (!item) parts = [this.signed() || !this.words.signed ? "Every source scores zero for this." : "No source has a positive score for this. Switch Scores to Signed to see what counted against it."];
-    else if (!target) parts = [this.restWords()];
+    else if (!target) parts = this.useInWords(source) ?? [this.restWords()];
     else parts = [el("q", "target", this.targetText(target, 70)), " ← ", percent(this.share(this.values[top])), " from ", el("b", "", this.nameOf(item)), " ", el("q", "", this.textOf(item, 110))];
     this.readout.replaceChildren(...parts);
-    this.readout.classList.toggle("rest", !target);
+    this.readout.classList.toggle("rest", !target && !source);
+  }
+  // Where a source was used, and how much it is there: the colours say where most, each source by its own strongest use.
+  useInWords(source) {
+    const at = source ? this.items().findIndex((_, s) => same(this.spanOf(s), source)) : -1;
+    if (at < 0 || !this.used) return null;
+    const [best] = largest(this.used, 1), item = this.items()[at];
+    const told = [el("b", "", this.nameOf(item)), " ", el("q", "", this.textOf(item, 70)), " → ", percent(this.share(this.values[at])), ` of ${this.wholeName}`];
+    if (best === undefined) return told;
+    const place = this.tokensOf(this.reverse.items[best]), total = sumOfAbs(sourceSums(this.items(), this.meanFor(place)));
+    return [...told, `, most (${percent(total ? this.used[best] / total : 0)}) of `, el("q", "target", this.targetText(place, 60))];
   }
 
   // ---------------------------------------------------------------- in words

@@ -4,7 +4,7 @@ function listen(view) {
   const { prompt } = view, answers = view.boxes().slice(1);
   for (const box of view.boxes()) {
     box.addEventListener("scroll", () => paintPane(view, box), { passive: true });
-    box.addEventListener("pointermove", (e) => view.tip.follow(e));
+    for (const moved of ["pointerover", "pointermove"]) box.addEventListener(moved, (e) => view.tip.follow(e));
     box.addEventListener("keydown", (e) => pressed(view, e, box));
     box.addEventListener("blur", () => { cursorOff(view); view.point(null, null); });
   }

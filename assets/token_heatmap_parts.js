@@ -76,7 +76,8 @@ function toggle(label, setting, help, change) {
   return { box, show: (settings) => { input.checked = settings[setting]; } };
 }
 
-// What is under the pointer, in numbers.
+// What is under the pointer, in numbers. A text that is scrolled under a pointer at rest is told, and nothing has moved: so it
+// follows while it is hidden, too.
 function tooltip() {
   const box = el("div", "tip");
   box.hidden = true;
@@ -87,7 +88,6 @@ function tooltip() {
       if (parts) box.replaceChildren(...parts.filter(Boolean));
     },
     follow(e) {
-      if (box.hidden) return;
       const x = Math.min(e.clientX + 14, innerWidth - 250), y = e.clientY + 150 > innerHeight ? e.clientY - 120 : e.clientY + 20;
       box.style.transform = `translate(${x}px, ${y}px)`;
     },

@@ -16,6 +16,7 @@ from .estimator import Estimator, save_estimator
 
 FILE = "estimator.safetensors"
 FIGURES = ("correlation", "correlation_average_attention", "examples_validation", "examples_training")
+REMOVED = ("token", "word", "sentence", "paragraph", "document")
 # The hub's identifiers of the licences that data sets have most often.
 LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
             "cc-by-nc-sa-4.0", "odc-by", "odbl", "gpl-3.0", "bsd-3-clause"}  # fmt: skip
@@ -41,15 +42,32 @@ def quality(estimator: Estimator) -> str:
     known = figures(estimator)
     if "correlation" not in known:
         return "No validation figures: how good it is has to be measured (python -m at2_core evaluate)."
-    said = f"Correlation with real ablations {known['correlation']:.3f}"
+    said = f"Correlation with real ablations{_of_what(estimator)} {known['correlation']:.3f}"
     if "examples_validation" in known:
         held, learned = known["examples_validation"], known.get("examples_training", 0)
         whole = estimator.metadata.get("examples")
         apart = whole is None or not _is_number(whole) or held + learned <= whole
-        said += f" on {held:,.0f} " + ("held-out examples" if apart else "examples that it was learned from")
+        said += f" on {held:,.0f} {'held-out ' if apart else ''}example{'' if held == 1 else 's'}"
+        said += "" if apart else " that it was learned from"
+        said += f", the mean of {splits} such splits" if apart and (splits := _splits(estimator)) > 1 else ""
     if "correlation_average_attention" in known:
         said += f"; average attention reaches {known['correlation_average_attention']:.3f}"
     return said + "."
+
+
+def _of_what(estimator: Estimator) -> str:
+    """What was removed, in words: figures for other things cannot be compared."""
+    settings = estimator.metadata.get("settings")
+    what = settings.get("granularity") if isinstance(settings, dict) else None
+    return f" of {what}s" if isinstance(what, str) and what in REMOVED else ""
+
+
+def _splits(estimator: Estimator) -> int:
+    """Over how many ways to hold examples out the figures are means; 0 where it is not told."""
+    found = estimator.metadata.get("validation")
+    told = found.get("stability") if isinstance(found, dict) else None
+    count = told.get("splits") if isinstance(told, dict) else None
+    return count if type(count) is int and 0 < count < 1000 else 0
 
 
 def data_of(estimator: Estimator) -> tuple[str, str]:

@@ -117,6 +117,8 @@ def add_estimator(
 ) -> Entry:
     """Keep an estimator: an Estimator as one's own, what `read_estimator` reads as imported. The same one is kept once.
 
+    Of what is imported, one that is there already is returned, unless it is to have another name.
+
     name: instead of the one that it has. Raises EstimatorFileError; At2Error where the folder cannot be written.
     """
     if isinstance(source, Estimator):
@@ -125,6 +127,10 @@ def add_estimator(
         kind, estimator = "imported", read_estimator(source, name=name, model=model)
     if name and name != estimator.name:
         estimator = replace(estimator, name=name)
+    elif kind == "imported":
+        for entry in list_estimators(own_dir):
+            if (entry.fingerprint, entry.model) == (estimator.fingerprint, estimator.model):
+                return entry
     home = _home(own_dir)
     folder = home if kind == "own" else home / "imported"
     path = folder / f"{slug(estimator.name)}-{estimator.fingerprint}.safetensors"

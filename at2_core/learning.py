@@ -168,7 +168,7 @@ def fit_run(
     theta, *direct = np.split(chosen.theta, 2) if belongs.get("direct") else [chosen.theta]
     estimator = Estimator(
         theta=theta,
-        name=f"AT2 for {belongs.get('model', '')}",
+        name=_name(str(belongs.get("model", "")), dict(about or {}), bool(direct)),
         model=str(belongs.get("model", "")),
         model_fingerprint=str(belongs.get("fingerprint", "")) if lm is None else lm.fingerprint,
         metadata={
@@ -188,6 +188,13 @@ def fit_run(
     run.write(f"fits/{name}/report.json", {"examples": len(collected), "targets": targets, **report})
     save_estimator(estimator, run.folder / "fits" / name / "estimator.safetensors")
     return estimator
+
+
+def _name(model: str, about: Mapping[str, Any], direct: bool) -> str:
+    """Told apart from others of the same model by what it was learned from."""
+    data = " ".join(str(about.get("name") or "").split())[:60]
+    learned = f", learned from {data}" if data else ""
+    return f"AT2 for {model}{' with direct contributions' if direct else ''}{learned}"
 
 
 # -------------------------------------------------------------------------------------------------- inside

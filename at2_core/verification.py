@@ -9,6 +9,7 @@ A target is a range of the response's rows, or an array of them; drops are in na
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Verified:
-    """top: without the k highest-scored sources; random: without k random ones, several times."""
+    """top: without the k highest-scored sources; random: without k random others, several times."""
 
     top: Removal
     random: tuple[Removal, ...]
@@ -81,12 +82,13 @@ def remove_top(
 ) -> Verified:
     """What the target loses without its k highest-scored sources, and without k random ones. scores: (S,).
 
+    The random ones are others, different each time, as long as there are k others: `draws` times at most. Then from all.
     on_progress gets how many ablations are measured, and of how many. Raises Cancelled.
     """
     rng = np.random.default_rng([seed, k])
     k = min(k, len(sources))
     keep = [np.ones(len(sources), bool), without_top(ranking(scores, rng), k)]
-    keep += [without_top(rng.permutation(len(sources)), k) for _ in range(draws)]
+    keep += _random_keep(keep[1], k, draws, rng)
     log_probs = log_prob(_measured(lm, gen, sources, np.stack(keep), on_progress, cancel)[:, target])
     whole = float(np.abs(scores).sum()) or 1.0
     found = [
@@ -98,6 +100,17 @@ def remove_top(
         for i, row in enumerate(keep)
     ]
     return Verified(found[1], tuple(found[2:]))
+
+
+def _random_keep(top: np.ndarray, k: int, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Keep-vectors without k sources that `top` keeps; without k of all where it keeps fewer."""
+    others = np.flatnonzero(top)
+    if len(others) < k:
+        return [without_top(rng.permutation(len(top)), k) for _ in range(draws)]
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < min(draws, math.comb(len(others), k)):
+        drawn[tuple(sorted(rng.choice(others, k, replace=False).tolist()))] = None
+    return [~np.isin(np.arange(len(top)), removed) for removed in drawn]
 
 
 def check(

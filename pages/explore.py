@@ -57,7 +57,8 @@ def own(name: str) -> None:
     run = session.run_of_address()
     open_panel = run is None or run.state in ("failed", "stopped")
     label = "Your own text" if open_panel else "Your own text: change it and ask again"
-    with st.expander(label, expanded=open_panel, key=f"own-panel-{open_panel}"):
+    panel = f"own-panel-{name}-{open_panel}"  # each run begins with its own, which is open or not
+    with st.expander(label, expanded=open_panel, key=panel):
         asked = own_text(run)
     if asked:
         task, settings = asked

@@ -75,6 +75,17 @@ def test_own_and_imported_ones_are_kept_apart_and_the_same_one_only_once(tmp_pat
     assert (mine[0].shape, mine[0].model, mine[0].fingerprint) == ((2, 4), "org/model", made().fingerprint)
 
 
+def test_what_is_there_already_is_not_imported_again(tmp_path):
+    home = tmp_path / "home"
+    (bundled, *_) = list_estimators(home)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(bundled.path.read_bytes())
+    assert add_estimator(copy, own_dir=home).path == bundled.path
+    assert add_estimator(copy, name="another", own_dir=home).name == "another"
+    own = add_estimator(made(), own_dir=home)
+    assert add_estimator(own.path, own_dir=home).path == own.path
+
+
 def test_a_file_of_the_published_code_is_imported_with_the_name_and_the_model_given(tmp_path):
     path = reference_file(tmp_path / "score_estimator.pt")
     entry = add_estimator(path, name="published", model="org/model", own_dir=tmp_path / "home")
@@ -244,6 +255,25 @@ def test_plain_text_is_one_printable_line(text):
 )
 def test_figures_that_are_none_are_not_shown(validation):
     assert quality(made(metadata={"validation": validation})).startswith("No validation figures")
+
+
+def test_what_was_removed_and_how_it_was_held_out_stand_beside_the_figure():
+    validation = {
+        "correlation": 0.5,
+        "examples_validation": 7,
+        "examples_training": 12,
+        "stability": {"splits": 5},
+    }
+    found = quality(
+        made(metadata={"validation": validation, "settings": {"granularity": "sentence"}, "examples": 20})
+    )
+    assert (
+        found
+        == "Correlation with real ablations of sentences 0.500 on 7 held-out examples, the mean of 5 such splits."
+    )
+    one = {"correlation": 0.5, "examples_validation": 1, "examples_training": 12, "stability": "x"}
+    found = quality(made(metadata={"validation": one, "settings": {"granularity": ["x"]}}))
+    assert found == "Correlation with real ablations 0.500 on 1 held-out example."
 
 
 # ----------------------------------------------------------------------------------------------------- the shell

@@ -64,6 +64,12 @@ def test_a_stopped_run_goes_on_to_the_same_theta(tiny_lm, tmp_path):
     assert at2.load_estimator(tmp_path / "cut" / "estimator.safetensors").fingerprint == whole.fingerprint
 
 
+def test_an_estimator_is_called_by_what_it_was_learned_from(tiny_lm, tmp_path):
+    about = {"name": " Dolly\n2023 ", "licence": "x"}
+    found = learn(tiny_lm, examples(3), tmp_path, settings=SETTINGS, fit_settings=QUICK, about=about)
+    assert found.name == f"AT2 for {tiny_lm.name}, learned from Dolly 2023"
+
+
 def test_a_folder_of_other_settings_or_another_model_is_refused(tiny_model, tmp_path):
     lm = tiny_model("llama")
     learn(lm, examples(2), tmp_path, settings=SETTINGS, fit_settings=QUICK)

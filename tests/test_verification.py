@@ -115,6 +115,18 @@ def test_drops_are_differences_of_log_probabilities(given, k):
     assert abs(found.top.drop) > 1e-3
 
 
+def test_random_sources_are_others_and_each_time_different_ones(given):
+    lm, gen, sources, scores = given
+    found = remove_top(lm, gen, sources, scores, slice(2, 7), 1)
+    drawn = [removal.removed for removal in found.random]
+    assert sorted(drawn) == sorted((s,) for s in range(len(sources)) if (s,) != found.top.removed)
+    found = remove_top(lm, gen, sources, scores, slice(2, 7), 2, draws=2)
+    drawn = [removal.removed for removal in found.random]
+    assert len(set(drawn)) == 2
+    assert not {s for removed in drawn for s in removed} & set(found.top.removed)
+    assert len(remove_top(lm, gen, sources, scores, slice(2, 7), 4).random) == 5, "there are no four others"
+
+
 def test_the_same_is_measured_whether_it_is_followed_or_not(given):
     lm, gen, sources, scores = given
     told: list[tuple[int, int]] = []

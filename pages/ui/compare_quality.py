@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from at2_core.verification import Check
 
 SHARED = "Shared ablations were there already, made by another method or by Measure, and took no time."
+# px, so that all of them are in sight on a screen of 1280; and what the heading does not say.
+COLUMNS: dict[str, tuple[int, str | None]] = {
+    "Method": (162, None), "Passes": (64, "Forward passes beyond the generation's own"), "Time": (66, SHARED),
+    "LDS here": (148, None), "Shuffled": (76, None), "LDS elsewhere": (104, None), "Validation": (80, None),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def quality(
             "quality",
         )
     table, told = quality_table(page, chosen, columns, rows, judging)
-    shown = {"Method": st.column_config.Column(width="medium"), "Time": st.column_config.Column(help=SHARED)}
+    shown = {name: st.column_config.Column(width=width, help=help) for name, (width, help) in COLUMNS.items()}
     st.dataframe(table, hide_index=True, column_config=shown)
     for number, sentence in enumerate(told):
         quiet(sentence, f"quality-{number}")
@@ -146,7 +151,7 @@ def quality_table(
         result = page.board.result(page.key(way))
         row = {
             "Method": column.name,
-            "Forward passes": str(round(result.passes)) if result else str(page.passes(way)),
+            "Passes": str(round(result.passes)) if result else str(page.passes(way)),
             "Time": lasting(result) if result else "–",
         }
         if judging is not None:

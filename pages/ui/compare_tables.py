@@ -25,7 +25,7 @@ TOP = 3
 
 def tables(page: Page, chosen: Sequence[Way], columns: Sequence[Column], state: State) -> None:
     rows = page.exploration.rows(state.pin)
-    left, right = st.columns(2, gap="medium")
+    left, right = st.columns([1, 1.3], gap="medium")
     with left:
         st.markdown("#### Agreement")
         _agreement(page, [c for c in columns if c.scores is not None], rows, state)

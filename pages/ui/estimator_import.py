@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from at2_core.catalogue import Entry, add_estimator
+from at2_core.catalogue import Entry, add_estimator, list_estimators
 from at2_core.errors import At2Error
 from at2_core.reference import NAMELESS
 from at2_core.torch_archive import MAX_BYTES
@@ -58,6 +58,7 @@ def import_panel() -> None:
 
 def _import(upload, hub_id: str, name: str, model: str) -> None:
     """Keep what was given; what came of it goes to the session, for the run after this one."""
+    before = {entry.fingerprint for entry in list_estimators()}
     try:
         if upload is not None:
             entry = import_upload(upload.name, upload.getvalue(), name, model)
@@ -70,7 +71,8 @@ def _import(upload, hub_id: str, name: str, model: str) -> None:
         st.session_state[SAID] = (False, str(error))
         return
     layers, heads = entry.shape
-    st.session_state[SAID] = (True, f"Imported {entry.name}: {layers} layers of {heads} heads.")
+    said = "You already have" if entry.fingerprint in before else "Imported"
+    st.session_state[SAID] = (True, f"{said} {entry.name}: {layers} layers of {heads} heads.")
     st.session_state[UPLOADS] += 1
 
 

@@ -37,15 +37,21 @@ def by_cost(summary: pd.DataFrame, measure: str, answer: str) -> go.Figure:
     free = [passes == 0 for passes in rows["passes"]]
     heights = list(rows["mean"].where(free, rows["high"]))
     shifts = apart(across, [height / (high - low + 3 * margin) * (HEIGHT - 60) for height in heights])
+    per_px = (high - low + 3 * margin) / (HEIGHT - 60)
     for i, (_, row) in enumerate(rows.iterrows()):
+        name = f"<b>{_named(row['method'])}</b>" if ours(row["method"]) else _named(row["method"])
+        if free[i]:  # a thin line leads from each point to its name
+            figure.add_annotation(
+                x=across[i] + step * beside[i], y=heights[i], text=name, font={"size": 12}, xanchor="left",
+                axref="x", ayref="y", ax=across[i] + 3 * step, ay=heights[i] + shifts[i] * per_px,
+                showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=GREY, standoff=4,
+            )  # fmt: skip
+            continue
         last = across[i] > gap + reach / 2  # there is little room at its right
-        place_of = {"xanchor": "left", "x": across[i] + step, "xshift": 7} if free[i] else {
-            "xanchor": "right" if last else "center", "x": across[i], "xshift": 12 if last else 0, "yanchor": "bottom"
-        }  # fmt: skip
-        font = {"size": 12} | ({"color": HELD} if ours(row["method"]) else {})
         figure.add_annotation(
-            y=heights[i], text=_named(row["method"]), showarrow=False, yshift=shifts[i], font=font, **place_of
-        )
+            x=across[i], y=heights[i], text=name, font={"size": 12}, xanchor="right" if last else "center",
+            yanchor="bottom", xshift=12 if last else 0, yshift=shifts[i], showarrow=False,
+        )  # fmt: skip
     ticks = [n for n in (0, 1, 3, 10, 32, 64, 128, 256, 1024) if n <= 1.5 * 2**reach]
     figure.update_xaxes(title={"text": "forward passes for an example"}, tickvals=[place(n, gap) for n in ticks],
                         ticktext=[str(n) for n in ticks], range=[-2 * step, gap + 1.05 * reach + 2 * step],
@@ -100,7 +106,7 @@ def _points(rows: pd.DataFrame, x: object, y: object, along: str) -> go.Scatter:
     spread = {"type": "data", "symmetric": False, "array": [row["high"] - row["mean"]],
               "arrayminus": [row["mean"] - row["low"]], "thickness": 1.2, "width": 3, "visible": bool(drawn)}  # fmt: skip
     own = ours(row["method"])
-    interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if drawn else ""
+    interval = f" ({row['low']:.3f} to {row['high']:.3f})".replace("-", "−") if drawn else ""
     said = f"{_named(row['method'])}<br>{row['mean']:.3f}{interval}<br>{row['passes']:.0f} passes"
     return go.Scatter(
         x=list(x), y=list(y), mode="markers", showlegend=False, **{f"error_{along}": spread},  # type: ignore[call-overload]

@@ -63,7 +63,7 @@ def examples_table(run: RunFolder, request: EvaluationRequest, working: bool) ->
 
     st.dataframe(
         table, hide_index=True, column_config={name: c for name, c in config.items() if name in table}, key=widget,
-        on_select=pick, selection_mode="single-row", height=min(300, 35 * len(table) + 38),
+        on_select=pick, selection_mode="single-row", height=35 * min(8, len(table)) + 38,
     )  # fmt: skip
     _open(run, request, table, st.session_state.get(chosen_in))
 

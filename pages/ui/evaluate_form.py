@@ -66,7 +66,8 @@ def new_evaluation(first: bool) -> None:
             with said:
                 frame.complain(why_not, "evaluate-why-not") if usable else st.caption(why_not)
         elif why_not:
-            st.caption(why_not)
+            with said:
+                st.caption(why_not)
         else:
             passes = _what_will_be_run(request, rows, found, said)
             if evaluate_runs.is_loaded_here(request.model):

@@ -51,12 +51,19 @@ def show(run: RunFolder) -> None:
         st.fragment(examples_table, run_every=4.0 if working else None)(run, request, working)
 
 
+def _data_name(request: EvaluationRequest) -> str:
+    """What the file was called before it was copied into the run's folder (`run_start.start`)."""
+    path = Path(request.data)
+    inside = train_runs.root(EVALUATIONS) in path.parents
+    return path.name.removeprefix("data-") if inside else path.name
+
+
 def asked_in_words(request: EvaluationRequest) -> str:
     """What is judged, in one line."""
     ablations = f"{request.ablations} ablations of each" if request.ablations else "known truth alone"
     parts = [
         train_runs.short_model(request.model),
-        without_surrogates(Path(request.data).name),
+        without_surrogates(_data_name(request)),
         f"at most {request.examples:,} examples",
         f"{request.granularity}s as sources",
         ablations,

@@ -82,8 +82,10 @@ def _cell(figure: pd.Series, difference: bool, is_reference: bool) -> str:
     if math.isnan(mean):
         return "–"
     if math.isnan(low):  # one example has no interval, nor have several about the same context
-        return f"{mean:{sign}.2f} ({'one example' if figure['examples'] == 1 else 'no interval'})"
-    return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+        said = f"{mean:{sign}.2f} ({'one example' if figure['examples'] == 1 else 'no interval'})"
+    else:
+        said = f"{mean:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+    return said.replace("-", "−")
 
 
 def _columns(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _columns(part: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
         unit = " (nats)" if str(measure).startswith("drop_") else ""
         heading = title(str(measure))
         config[str(measure)] = st.column_config.TextColumn(
-            f"{heading[0].upper()}{heading[1:]}{unit}", width=124,
+            f"{heading[0].upper()}{heading[1:]}{unit}", width=150,
             help=f"{explained(str(measure))} Mean of {counted(own)}, with its 95 % interval.",
         )  # fmt: skip
     config["passes"] = st.column_config.NumberColumn(

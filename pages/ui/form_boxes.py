@@ -25,9 +25,7 @@ def examples_box(form: Draft, found: Found | None, usable: int, usual: int, help
     """How many; begins with what is usual whenever other data came, but not for a draft that was opened again."""
     label = "Number of examples"
     if found is None or not usable:
-        st.number_input(
-            label, value=None, disabled=True, key=form.key("no-examples"), placeholder="of those given"
-        )
+        st.number_input(label, value=None, disabled=True, key=form.key("no-examples"), placeholder="–")
         return 0
     of, examples = form.key("examples-of"), form.key("examples")
     before, now = st.session_state.get(of), (found.source, found.stamp)

@@ -94,6 +94,8 @@ class Address:
             st.toast(f"Up to {head_state.MAX_COMPARED} heads fit side by side; take one away first.")
         elif picks:
             self.change(picks=picks)
+        else:
+            st.toast("This head is the only one shown; choose another one to put beside it.")
 
     def look_at(self, kind: str, name: str) -> None:
         """Another exploration, with the same heads; the span and the source of the former one go."""

@@ -186,7 +186,9 @@ def grid_and_ranking(page: Page) -> None:
     in_words = legend_of_deviation(estimator) if of_deviation else legend(values, quantity)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         numbered = layers_in_words(session.engine().lm, page.exploration.model)
-        quiet(f"{in_words} θ: {plain(estimator.name, 80)}.{numbered}", "legend")
+        by_theta = shown != "written"  # which has no coefficient in it
+        theta = f" θ: {plain(estimator.name, 80)}." if by_theta else ""
+        quiet(f"{in_words}{theta}{numbered}", "legend")
         if spread is not None:
             uncertainty_switches(page)
     if asking:

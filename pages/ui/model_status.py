@@ -47,8 +47,9 @@ def _line(engine: Engine, settled_before: bool, drawing: list[bool]) -> None:
         slower = ", slower than most: its heads take a second run" if runs_again(lm) else ""
         _quiet(f"● {lm.name if lm else shown(engine.name)} is ready{slower}")
     elif engine.status == "failed" and engine.resting:
-        _quiet(f"○ {engine.message}")
-        st.button("Load it again", on_click=engine.start, args=(True,), key="retry-model")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _quiet(f"○ {engine.message}")
+            st.button("Load it again", on_click=engine.start, args=(True,), key="retry-model")
     elif engine.status == "failed":
         frame.complain(engine.message, "model")
         st.button("Try again", on_click=engine.start, args=(True,), key="retry-model")

@@ -26,9 +26,8 @@ def several() -> tuple[Document, ...]:
         if not _typed(f"own-text-{number}"):
             state[f"own-open-{number}"] = True  # and stays so while it is typed
     height = sum(ROW + TEXT * state.get(f"own-open-{number}", True) for number in numbers)
-    with st.container(
-        border=True, gap="xsmall", height=TALLEST if height > TALLEST else "content", autoscroll=True
-    ):
+    tall = TALLEST if height > TALLEST else "content"
+    with st.container(border=True, gap="xsmall", height=tall, autoscroll=True, key="own-documents-list"):
         documents = [_row(place, number) for place, number in enumerate(numbers, 1)]
         if not documents:
             st.caption("There is no document yet.")

@@ -154,12 +154,25 @@ def _conversation() -> dict[str, Any]:
                 )
                 if (text or "").strip():
                     turns.append(Turn(role, text))
-        st.button(
-            "Add an earlier turn", icon=":material/add:", key="own-add-turn", on_click=_add_turn,
-            disabled=st.session_state["own-turns"] >= MOST_TURNS,
-        )  # fmt: skip
+        with st.container(horizontal=True, gap="small"):
+            st.button(
+                "Add an earlier turn", icon=":material/add:", key="own-add-turn", on_click=_add_turn,
+                disabled=st.session_state["own-turns"] >= MOST_TURNS,
+            )  # fmt: skip
+            if st.session_state["own-turns"]:
+                st.button(
+                    "Remove the last one", icon=":material/close:", type="tertiary", key="own-remove-turn",
+                    on_click=_remove_turn,
+                )  # fmt: skip
     return {"system": system or None, "history": tuple(turns), "context_first": bool(first and turns)}
 
 
 def _add_turn() -> None:
     st.session_state["own-turns"] += 1
+
+
+def _remove_turn() -> None:
+    last = st.session_state["own-turns"] - 1
+    st.session_state["own-turns"] = last
+    for role in ("user", "assistant"):
+        st.session_state[f"own-{role}-{last}"] = ""

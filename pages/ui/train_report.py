@@ -7,12 +7,14 @@ from typing import Any
 
 import streamlit as st
 
+from at2_core.catalogue import add_estimator
 from at2_core.errors import At2Error, EstimatorFileError
 from at2_core.estimator import load_estimator
 from at2_core.runs import RunFolder
 from pages.ui import frame
 from pages.ui.train_charts import by_examples, by_step, known, stable
 
+FEW = 10  # examples held out; a correlation over fewer says little
 ENOUGH = 0.01  # of correlation; less than this from twice the examples is hardly anything
 DAMAGED = "The run's report cannot be read; fit it again with: python -m at2_core fit {folder} --name default"
 PLAIN = {"modeBarButtons": [["toImage"]], "displaylogo": False}
@@ -62,7 +64,8 @@ def _use(run: RunFolder) -> None:
         from pages.ui.estimator_choice import use_estimator
 
         try:
-            use_estimator(run.folder / "estimator.safetensors")
+            # Among the person's own it outlasts the run's folder, and Estimators, Compare and Evaluate offer it, too.
+            use_estimator(add_estimator(load_estimator(run.folder / "estimator.safetensors")).path)
             st.switch_page("pages/explore.py")
         except At2Error as error:
             complaint = str(error)
@@ -76,6 +79,7 @@ def _use(run: RunFolder) -> None:
 def in_words(report: Mapping[str, Any]) -> list[str]:
     """How good it is, and what was chosen."""
     held, used, whole = report["examples_validation"], report["examples_training"], report["examples"]
+    splits = len(report.get("stability", {}).get("splits_correlation") or ())
     own, average = report["correlation"], report["correlation_average_attention"]
     better = own - average
     verdict = (
@@ -88,7 +92,13 @@ def in_words(report: Mapping[str, Any]) -> list[str]:
     if held + used > whole:
         where = f"on the {held:,} examples that it was learned from, since none could be held out"
     else:
-        where = f"on {held:,} examples that were held out"
+        where = (
+            f"on {held:,} examples that were held out" if held != 1 else "on one example that was held out"
+        )
+        if splits > 1:
+            where += f" (the mean over {splits} ways to hold out as many)"
+        if held < FEW:
+            where += "; so few say little"
     signs = "only coefficients of zero and above" if report["nonnegative"] else "coefficients of either sign"
     few = (
         f"a penalty of {report['sparsity']:g} for many heads"

@@ -47,6 +47,21 @@ def drop(page: Any, *paths: Path) -> None:
         session.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
 
 
+@pytest.mark.parametrize("width", [1280, 900])
+def test_many_open_documents_scroll_and_are_not_squeezed(visit, width):
+    page = visit("?run=new", width=width).page
+    page.get_by_text("Several documents").click()
+    for number in (3, 4, 5):
+        page.get_by_role("button", name="Add a document").click()
+        page.get_by_label(f"Text of document {number}").wait_for()
+    assert page.locator(".st-key-own-documents-list").bounding_box()["height"] < 450
+    for number in (1, 5):
+        box = page.get_by_label(f"Text of document {number}")
+        box.scroll_into_view_if_needed()
+        around = page.get_by_test_id("stTextArea").filter(has=box)
+        assert around.bounding_box()["height"] >= box.bounding_box()["height"] > 80
+
+
 def test_a_dropped_pdf_is_asked_about_and_outlasts_a_reload(visit, files):
     seen = visit("?run=new")
     page, main = seen.page, seen.page.get_by_test_id("stMain")

@@ -73,6 +73,35 @@ def address(page) -> str:
 # ---------------------------------------------------------------------------------------------------- looking
 
 
+def test_a_pinned_source_is_told_with_its_share_and_where_it_was_used_most(example):
+    seen, _ = example
+    page = seen.page
+    page.locator(".prompt").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    told = page.locator(".now .readout")
+    eventually(page, lambda: "of the whole response, most (" in told.inner_text(), "the source is not told")
+    assert told.inner_text().startswith("Sentence 1 ")
+    assert re.search(r" → [\d.]+ % of the whole response, most \([\d.]+ %\) of \S", told.inner_text())
+    page.keyboard.press("Escape")
+    eventually(page, lambda: "Showing the whole response" in told.inner_text(), "the pin stays")
+
+
+def test_the_tooltip_stands_by_a_pointer_that_rests_while_the_text_moves(example):
+    seen, _ = example
+    page = seen.page
+    over = {
+        "clientX": 300,
+        "clientY": 400,
+        "bubbles": True,
+        "composed": True,
+    }  # a pointer that comes over it and does not move
+    page.locator(".prompt .u").nth(30).dispatch_event("pointerover", over)
+    tip = page.locator(".tip")
+    tip.wait_for()
+    assert 300 < tip.bounding_box()["x"] < 330
+
+
 def test_the_app_opens_on_an_example_in_colour(visit):
     seen = drawn(visit())
     eventually(seen.page, lambda: painted(seen.page), "no colours")  # drawn a frame after the text

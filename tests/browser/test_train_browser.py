@@ -42,6 +42,7 @@ class Server:
 
     def start(self) -> None:
         settings = {"AT2_RUNS": str(self.home), "AT2_MODEL": str(self.model), "OMP_NUM_THREADS": "1"}
+        settings["XDG_DATA_HOME"] = str(self.home / "data")
         command = [sys.executable, "-m", "streamlit", "run", "app.py"]
         options = [f"--server.port={self.port}", "--server.headless=true"]
         with open(self.home / "server.log", "a") as log:
@@ -187,8 +188,17 @@ def test_a_folder_of_any_name_is_text_and_all_of_its_card_can_be_clicked(own, br
     card.wait_for()
     page.get_by_text("Give examples that can be used").wait_for()  # the last of the page: it is drawn
     assert run.name in card.inner_text()
+    page.evaluate(
+        "() => document.fonts.ready"
+    )  # and the styles that come with the page: the card changes its size
+    page.wait_for_function(
+        """() => {
+          const { right, bottom } = document.querySelector("[class*=st-key-train-card-]").getBoundingClientRect();
+          return document.elementFromPoint(right - 5, bottom - 5)?.closest("button");
+        }"""
+    )
     box = card.bounding_box()
-    card.click(position={"x": box["width"] - 5, "y": box["height"] - 5})  # waits until it stands still
+    card.click(position={"x": box["width"] - 5, "y": box["height"] - 5})
     page.wait_for_url("**run_folder=**")
     page.get_by_role("button", name="Try again").wait_for()
     assert page.locator(".st-key-complaint-train-failed").inner_text() == HOSTILE

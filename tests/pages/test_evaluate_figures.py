@@ -25,7 +25,7 @@ def test_the_table_says_what_the_summary_says(evaluations, judged):
     shown = at.dataframe[0].value.set_index("method")
     for method in METHODS:
         own = summary[(summary["method"] == method) & (summary["measure"] == "lds")].iloc[0]
-        cell = f"{own['mean']:.2f} [{own['low']:.2f}, {own['high']:.2f}]"
+        cell = f"{own['mean']:.2f} ({own['low']:.2f} to {own['high']:.2f})".replace("-", "−")
         assert shown.loc[evaluate_methods.label(method), "lds"] == cell
     assert shown.loc["ContextCite 8", "passes"] == 8
     assert "What removing sources does to the response: 6 examples." in texts(at)
@@ -71,7 +71,7 @@ def test_known_truth_stands_apart_by_answer(evaluations, judged):
     own = summary[
         (summary["measure"] == "mrr") & (summary["answer"] == "supported") & (summary["method"] == "bm25")
     ].iloc[0]
-    assert at.dataframe[0].value.set_index("method").loc["BM25", "mrr"].startswith(f"{own['mean']:.2f} [")
+    assert at.dataframe[0].value.set_index("method").loc["BM25", "mrr"].startswith(f"{own['mean']:.2f} (")
 
 
 def test_the_form_begins_afresh_after_figures_were_looked_at(evaluations, judged):
@@ -93,7 +93,7 @@ def test_differences_are_paired_and_to_the_method_that_was_chosen(evaluations, j
     own = summarize(read_rows(judged), "random")
     own = own[(own["method"] == "bm25") & (own["measure"] == "lds")].iloc[0]
     table = at.dataframe[0].value.set_index("method")
-    assert table.loc["BM25", "lds"].startswith(f"{own['difference_mean']:+.2f} [")
+    assert table.loc["BM25", "lds"].startswith(f"{own['difference_mean']:+.2f} (".replace("-", "−"))
     assert table.loc["Random", "lds"] == "reference"
 
 

@@ -40,6 +40,21 @@ def test_what_was_typed_outlasts_a_reload():
     assert set(again.query_params) == {"run", "draft"}
 
 
+def test_an_earlier_turn_can_be_taken_away_again():
+    at = new()
+    for _ in range(2):
+        ran(at.button(key="own-add-turn").click().run())
+    at.text_area(key="own-user-1").set_value("Hello")
+    ran(at.run())
+    ran(at.button(key="own-remove-turn").click().run())
+    assert [box.key for box in at.text_area if "own-user" in box.key] == ["own-user-0"]
+    ran(at.button(key="own-add-turn").click().run())
+    assert at.text_area(key="own-user-1").value == "", "and what stood in it is gone"
+    for _ in range(2):
+        ran(at.button(key="own-remove-turn").click().run())
+    assert "own-remove-turn" not in [button.key for button in at.button]
+
+
 def test_documents_with_their_pages_and_turns_outlast_a_reload():
     at = new()
     paper = pdf([lines("The lighthouse was built in 1911."), lines("The last keeper was Tom Reed.")])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import at2_core as at2
+from at2_core.catalogue import list_estimators
+from at2_core.estimator import load_estimator
 from at2_core.progress import Progress
 from at2_core.runs import Request, RunFolder
 from pages.ui import train_process, train_report, train_runs
@@ -213,6 +215,9 @@ def test_nothing_held_out_is_said(runs, trained):
     whole = report["examples"]
     none = report | {"examples_training": whole, "examples_validation": whole}
     assert "none could be held out" in train_report.in_words(none)[0]
+    few = report | {"examples_validation": 1, "examples_training": 4, "examples": 5}
+    assert "on one example that was held out (the mean over" in train_report.in_words(few)[0]
+    assert "so few say little" in train_report.in_words(few)[0]
 
 
 def test_using_it_in_explore_hands_over_the_file(runs, trained, monkeypatch):
@@ -224,7 +229,9 @@ def test_using_it_in_explore_hands_over_the_file(runs, trained, monkeypatch):
     at = opened("train", run_folder=run.name)
     at.button(key="train-use").click()
     ran(at.run())
-    assert taken == [run.folder / "estimator.safetensors"]
+    (kept,) = [entry for entry in list_estimators() if entry.kind == "own"]
+    assert taken == [kept.path], "it outlasts the run's folder"
+    assert np.array_equal(kept.estimator.theta, load_estimator(run.folder / "estimator.safetensors").theta)
     assert [b for b in at.button_group if b.key == "picked"], "the Explore page"
 
 

@@ -156,7 +156,7 @@ def test_a_press_measures_what_is_shown_and_lets_the_model_answer_again(run):
     measured, random = shown["drop"]["bars"]
     assert measured["value"] == pytest.approx(log_p[0] - log_p[1], abs=1e-3)
     assert measured["text"] == verify_words.nats(measured["value"])
-    assert len(random["draws"]) == 5
+    assert len(random["draws"]) == min(5, math.comb(len(values) - 2, 2)), "others, each time different ones"
     assert random["value"] == pytest.approx(np.mean(random["draws"]))
     assert shown["drop"]["headline"].startswith("Without these 2 sentences the pinned words are ")
     share = np.abs(values[~keep]).sum() / np.abs(values).sum()
