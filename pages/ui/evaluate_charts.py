@@ -13,7 +13,8 @@ from pages.ui.evaluate_methods import FEWEST, ours, short
 from pages.ui.train_charts import GREY, HELD
 
 HEIGHT, LINE = 340, 15  # px of a picture, and between two names
-GAP, DODGE = 0.85, 0.02  # parts of the axis: before the first pass, and between methods of the same cost
+# Parts of the axis: before the first pass, between methods of the same cost, and what a name takes.
+GAP, DODGE, NAME = 0.85, 0.02, 0.17
 
 
 def by_cost(summary: pd.DataFrame, measure: str, answer: str) -> go.Figure:
@@ -36,8 +37,8 @@ def by_cost(summary: pd.DataFrame, measure: str, answer: str) -> go.Figure:
     # Names of what costs nothing stand at the right of their points, the others above their intervals.
     free = [passes == 0 for passes in rows["passes"]]
     heights = list(rows["mean"].where(free, rows["high"]))
-    shifts = apart(across, [height / (high - low + 3 * margin) * (HEIGHT - 60) for height in heights])
     per_px = (high - low + 3 * margin) / (HEIGHT - 60)
+    shifts = apart(clustered(across, NAME * (gap + reach)), [height / per_px for height in heights], free)
     for i, (_, row) in enumerate(rows.iterrows()):
         name = f"<b>{_named(row['method'])}</b>" if ours(row["method"]) else _named(row["method"])
         if free[i]:  # a thin line leads from each point to its name
@@ -78,17 +79,28 @@ def by_method(summary: pd.DataFrame, measure: str, answer: str) -> go.Figure:
     return _laid_out(figure, max(HEIGHT, 26 * len(rows) + 60))
 
 
-def apart(across: list[float], heights: list[float]) -> list[float]:
-    """How far each name is moved upwards, in px, so that those at the same place do not cover each other."""
+def clustered(across: list[float], width: float) -> list[float]:
+    """The same place for those that are less than a name's width behind the first of them."""
+    first, places = -math.inf, {}
+    for x in sorted(set(across)):
+        first = x if x - first >= width else first
+        places[x] = first
+    return [places[x] for x in across]
+
+
+def apart(across: list[float], heights: list[float], free: list[bool]) -> list[float]:
+    """How far each name is moved upwards, in px, so that those at the same place do not cover each other. free: whether it may
+    be moved downwards, too; the others stand above their intervals."""
     shifts = [0.0] * len(heights)
     for place in set(across):
         members = sorted((i for i, x in enumerate(across) if x == place), key=lambda i: heights[i])
-        for _ in range(50):  # push neighbours apart, each by half of what is missing
+        for _ in range(50):  # push neighbours apart, each by half of what is missing where both can move
             for below, above in itertools.pairwise(members):
                 missing = LINE - (heights[above] + shifts[above] - heights[below] - shifts[below])
                 if missing > 0:
-                    shifts[above] += missing / 2
-                    shifts[below] -= missing / 2
+                    down = missing / 2 if free[below] else 0.0
+                    shifts[above] += missing - down
+                    shifts[below] -= down
     return shifts
 
 

@@ -141,10 +141,12 @@ def test_pictures_show_means_intervals_and_costs(judged):
 
 
 def test_names_at_one_place_are_moved_apart():
-    shifts = evaluate_charts.apart([0, 0, 0, 5], [10, 12, 13, 12])
+    shifts = evaluate_charts.apart([0, 0, 0, 5], [10, 12, 13, 12], [True] * 4)
     moved = sorted(h + s for h, s in zip([10, 12, 13], shifts[:3], strict=True))
     assert np.diff(moved).min() > evaluate_charts.LINE - 0.5
     assert shifts[3] == 0
+    assert evaluate_charts.apart([5, 5], [10, 12], [False] * 2) == [0, evaluate_charts.LINE - 2]
+    assert evaluate_charts.clustered([0.0, 1.0, 5.0, 5.5, 6.5], 1.0) == [0.0, 1.0, 5.0, 5.0, 6.5]
 
 
 def test_a_name_in_a_picture_is_text():
