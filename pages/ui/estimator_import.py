@@ -58,7 +58,7 @@ def import_panel() -> None:
 
 def _import(upload, hub_id: str, name: str, model: str) -> None:
     """Keep what was given; what came of it goes to the session, for the run after this one."""
-    before = {entry.fingerprint for entry in list_estimators()}
+    before = {entry.path for entry in list_estimators()}
     try:
         if upload is not None:
             entry = import_upload(upload.name, upload.getvalue(), name, model)
@@ -71,7 +71,7 @@ def _import(upload, hub_id: str, name: str, model: str) -> None:
         st.session_state[SAID] = (False, str(error))
         return
     layers, heads = entry.shape
-    said = "You already have" if entry.fingerprint in before else "Imported"
+    said = "You already have" if entry.path in before else "Imported"
     st.session_state[SAID] = (True, f"{said} {entry.name}: {layers} layers of {heads} heads.")
     st.session_state[UPLOADS] += 1
 

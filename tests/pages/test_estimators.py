@@ -219,6 +219,15 @@ def test_a_file_of_the_published_code_is_taken_for_the_loaded_model(tiny_lm, tmp
     assert "No validation figures" in said(at)
 
 
+def test_what_is_there_already_is_said_to_be(tiny_lm, tmp_path):
+    file = at2.save_estimator(estimator(tiny_lm, name="theirs"), tmp_path / "theirs.safetensors")
+    at = upload(opened(), "theirs.safetensors", file.read_bytes())
+    assert "Imported theirs: 2 layers of 4 heads." in said(at)
+    at = upload(at, "again.safetensors", file.read_bytes())
+    assert "You already have theirs: 2 layers of 4 heads." in said(at)
+    assert len([e for e in list_estimators() if e.kind == "imported"]) == 1
+
+
 def test_name_and_model_are_for_one_import(tiny_lm, tmp_path):
     file = at2.save_estimator(estimator(tiny_lm, name="theirs"), tmp_path / "theirs.safetensors")
     at = opened()
