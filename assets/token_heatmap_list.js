@@ -34,7 +34,7 @@ class RankedList {
       row.classList.toggle("weak", about.weak);
     });
     this.more.hidden = count <= ROWS[0];
-    put(this.more, this.next() > this.rows && count > this.rows ? `Show ${Math.min(this.next(), count)} of ${count}` : `Show the first ${ROWS[0]} only`);
+    put(this.more, this.next() <= this.rows || count <= this.rows ? `Show the first ${ROWS[0]} only` : this.next() < count ? `Show ${this.next()} of ${count}` : `Show all ${count}`);
     put(this.target, target);
   }
 

@@ -25,10 +25,11 @@ from pages.ui.verify import verify, verify_link
 
 Head = tuple[int, int]  # layer, head
 METHODS = {"at2": "AT2", "former": "Former θ", "average": "Average attention", "head": "One head"}
+CHOSEN = "Chosen θ"
 METHOD_HELP = (
-    "AT2 weighs the attention of every head by a coefficient that was learned from ablations; Former θ does "
-    "so with the coefficients used before those chosen. Average attention weighs all heads alike. One head shows the "
-    "attention of a single one."
+    "AT2 weighs the attention of every head by a coefficient that was learned from ablations; Chosen θ and Former θ do so "
+    "with the coefficients that you chose, and with those used before. Average attention weighs all heads alike. One head "
+    "shows the attention of a single one."
 )
 VIEW_KEYS = ("scope", "granularity", "unit", "signed", "intensity", "threshold", "template", "pin", "source")
 KEYS = ("method", "layer", "head", *VIEW_KEYS)
@@ -55,7 +56,7 @@ def attribution_view(exploration: Exploration, note: str, opening: ViewState = U
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="quiet-method"):
         st.text(note, width="stretch")
         pending = chosen.chosen is not None and exploration is made  # its methods cannot be offered yet
-        method = _method(exploration, wished, pending)
+        method = _method(exploration, wished, pending, chosen.chosen is not None and not pending)
         head_row = st.container(horizontal=True, gap="xsmall", width="content") if method == "head" else None
         verify_link()
         thought_markers(exploration, usual)
@@ -118,8 +119,9 @@ def _first(exploration: Exploration, wished: dict[str, Any]) -> str:
     return wished["method"] if wished.get("method") in offered else offered[0]
 
 
-def _method(exploration: Exploration, wished: dict[str, Any], pending: bool) -> str:
-    """The method that is picked. pending: another control, whose value does not outlast what is shown meanwhile."""
+def _method(exploration: Exploration, wished: dict[str, Any], pending: bool, own_choice: bool) -> str:
+    """The method that is picked. pending: another control, whose value does not outlast what is shown meanwhile. own_choice:
+    whether "at2" is by a θ that the person chose, which is not what other pages call AT2."""
     offered = _offered(exploration)
     key = history.key(f"method-{exploration.id}{'-pending' if pending else ''}")
     if st.session_state.get(key) not in offered:
@@ -127,7 +129,7 @@ def _method(exploration: Exploration, wished: dict[str, Any], pending: bool) -> 
     return st.segmented_control(
         "Method",
         offered,
-        format_func=METHODS.__getitem__,
+        format_func=(METHODS | {"at2": CHOSEN} if own_choice else METHODS).__getitem__,
         key=key,
         required=True,
         help=METHOD_HELP,

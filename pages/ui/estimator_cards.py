@@ -131,9 +131,14 @@ def _remove(entry: Entry, key: str) -> None:
 
 
 def _delete(entry: Entry, key: str) -> None:
+    used = entry.fingerprint == fingerprint_in_use()
     try:
         remove_estimator(entry)
     except At2Error as error:
         st.session_state[COMPLAINT] = (key, str(error))
     else:
         estimator_choice.forget(entry.fingerprint)
+        if used:
+            st.toast(
+                "It was in use in this window; Explore and Heads weigh the heads by the model's usual θ again."
+            )

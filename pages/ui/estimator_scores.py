@@ -59,7 +59,7 @@ def told(choice: Choice) -> str:
     if choice.chosen is None:
         return ""
     former = f"; former θ: {plain(choice.former.name, 60)}" if choice.former else ""
-    return f"AT2 is by the θ that you chose: {plain(choice.chosen.name, 60)}{former}."
+    return f"Chosen θ: {plain(choice.chosen.name, 60)}{former}."
 
 
 def _shown(exploration: Exploration) -> str:

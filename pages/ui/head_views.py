@@ -116,7 +116,18 @@ def on_text(page: Page, found: list[tuple[Head, np.ndarray]]) -> None:
         with columns[k]:
             if len(found) > 1:  # one head has this line above already
                 quiet(f"{title(head)}: {note(page, head)}", f"text-{k}")
+            if not page.state.sink:
+                quiet(sink_in_words(weights), f"text-sink-{k}")
             overlay(page, weights, "attention", f"heads-text-{k}")
+
+
+def sink_in_words(weights: np.ndarray) -> str:
+    """What the colours of a text leave out: by their own strongest, they are as deep where nearly nothing is left. (T, n)."""
+    first = f"{100 * weights[:, 0].mean():.0f} %"
+    return (
+        f"The first token takes {first} of this head's attention and is left out: the colours, and their percentages, are of "
+        "the rest."
+    )
 
 
 def without(page: Page) -> None:

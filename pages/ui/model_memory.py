@@ -81,6 +81,7 @@ def foretold(engine: Engine, task: ContextTask, settings: Settings) -> str:
     about = f"About {round(prompt, -2):,} tokens of prompt"
     if given:
         about += f" and {round(response, -1):,} of response"
+    about += ", guessed from the length of the text"
     if prompt + response > lm.max_length:
         return f"{about}; {lm.name} takes {lm.max_length:,} of prompt and response together."
     takes, free = footprint(lm, prompt, response, given=given, pace=engine.pace), free_memory(lm.device)

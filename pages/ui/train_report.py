@@ -123,7 +123,11 @@ def more_examples(rows: Sequence[Mapping[str, float]]) -> str:
         return "There are too few examples to say whether more would help."
     half, whole = rows[-2], rows[-1]
     gain = whole["correlation"] - half["correlation"]
-    told = f"From {half['examples']:,} to {whole['examples']:,} examples it gained {gain:+.3f}"
+    told = f"From {half['examples']:,} to {whole['examples']:,} examples it gained {gain:+.3f}".replace(
+        "-", "−"
+    )
+    if whole["examples"] < 2 * FEW:
+        return f"{told}: too few examples to say whether more would help."
     if gain >= ENOUGH:
         return f"{told}: more examples would probably help."
     return f"{told}: more examples would hardly help."

@@ -40,7 +40,7 @@ def test_an_estimator_is_imported_used_and_compared_and_its_name_stays_text(visi
     )  # drawn after that remark
     card.get_by_role("button", name="Use in Explore").click()
 
-    page.get_by_text("AT2 is by the θ that you chose: <script>").wait_for(timeout=MINUTES)
+    page.get_by_text("Chosen θ: <script>").wait_for(timeout=MINUTES)
     page.locator(".response .u").first.wait_for()
     address = page.evaluate("location.search")
     assert f"estimator={own.fingerprint}" in address
@@ -53,7 +53,7 @@ def test_an_estimator_is_imported_used_and_compared_and_its_name_stays_text(visi
     assert abs(chosen - former) > former / 10
 
     other = visit(f"?example=lighthouse&estimator={own.fingerprint}").page  # a link, opened elsewhere
-    other.get_by_text("AT2 is by the θ that you chose").wait_for(timeout=MINUTES)
+    other.get_by_text("Chosen θ: ").wait_for(timeout=MINUTES)
     other.locator(".response .u").first.wait_for()
     assert float(first_row(other)) == pytest.approx(chosen)
 

@@ -292,6 +292,7 @@ def test_removing_asks_first_and_falls_back_to_the_usual_one(tiny_lm):
     press(at, "remove")
     assert not entry.path.exists()
     assert at.session_state[estimator_choice.CHOSEN] == ""
+    assert "the model's usual θ again" in at.toast[0].value
 
 
 def test_the_zip_holds_the_file_and_the_card(tiny_lm):
@@ -329,10 +330,10 @@ def test_explore_shows_the_scores_of_the_chosen_one(exploration, tiny_lm):
     at = go(press(opened(), "use"), "explore", run="test")
     np.testing.assert_allclose(sent(at), by_hand(tiny_lm, exploration, MINE), atol=1e-6)
     assert at.query_params["estimator"] == entry.fingerprint
-    assert "the θ that you chose: mine." in said(at)
+    assert "Chosen θ: mine." in said(at)
     assert "no estimator" not in said(at)
     offered = at.segmented_control(key=f"method-{exploration.id}").options
-    assert offered == ["AT2", "Average attention", "One head"]  # nothing came before it
+    assert offered == ["Chosen θ", "Average attention", "One head"]  # nothing came before it
 
 
 def test_the_former_one_can_be_compared_on_the_same_text(exploration, tiny_lm):
@@ -341,7 +342,7 @@ def test_the_former_one_can_be_compared_on_the_same_text(exploration, tiny_lm):
     at = go(press(opened(), "use"), "estimators")
     at = go(press(at, "use", 1), "explore", run="test")
     np.testing.assert_allclose(sent(at), by_hand(tiny_lm, exploration, OTHER), atol=1e-6)
-    assert "chose: other; former θ: mine." in said(at)
+    assert "Chosen θ: other; former θ: mine." in said(at)
     before = json.loads(at.get("bidi_component")[0].proto.json)
     at.segmented_control(key=f"method-{exploration.id}").set_value("former").run()
     np.testing.assert_allclose(sent(ran(at)), by_hand(tiny_lm, exploration, MINE), atol=1e-6)

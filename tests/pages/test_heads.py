@@ -153,6 +153,9 @@ def test_attention_can_be_seen_on_the_text(exploration, tiny_lm):
     scores = np.frombuffer(base64.b64decode(sent["scores"]), "<f4")
     np.testing.assert_allclose(scores, at2.head_attention(tiny_lm, generation, 0, 2).ravel(), atol=1e-6)
     assert sent["compact"] is True
+    first = scores.reshape(len(exploration.response_ids), -1)[:, 0].mean()
+    assert f"The first token takes {100 * first:.0f} % of this head's attention and is left out" in texts(at)
+    assert "The first token takes" not in texts(opened(layer="0", head="2", view="text", sink="1"))
 
 
 def test_theta_is_drawn_while_the_model_is_still_loading(exploration, monkeypatch):

@@ -495,7 +495,8 @@ def test_a_long_run_is_foretold_before_it_is_asked_and_a_short_one_is_not(tiny_l
     monkeypatch.setattr(engine, "lm", replace(engine.lm, max_length=8192))
     at = ran(at.text_area(key="own-context").set_value("The dog sleeps in the sun. " * 600).run())
     assert re.search(
-        r"About 4,\d00 tokens of prompt: [\d.]+ [MG]B of memory, of [\d.]+ GB that is free, and a time that the first "
+        r"About 4,\d00 tokens of prompt, guessed from the length of the text: [\d.]+ [MG]B of memory, "
+        r"of [\d.]+ GB that is free, and a time that the first "
         r"run will tell\.",
         texts(at),
     )
@@ -505,7 +506,10 @@ def test_a_long_run_is_foretold_before_it_is_asked_and_a_short_one_is_not(tiny_l
     assert "takes 8,192 of prompt and response together" in texts(at)
     task = replace(TASK, context=TASK.context * 20)
     said = model_memory.foretold(engine, task, Settings(response="It sleeps in the sun. " * 400))
-    assert re.search(r"tokens of prompt and 2,200 of response: .* and about \d+ (s|min)\.", said)
+    assert re.search(
+        r"tokens of prompt and 2,200 of response, guessed from the length of the text: .* and about \d+ (s|min)\.",
+        said,
+    )
 
 
 def test_what_is_foretold_needs_no_tokenizer(monkeypatch):

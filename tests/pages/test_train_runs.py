@@ -207,6 +207,7 @@ def test_the_learning_curve_says_whether_more_examples_would_help(gain, says):
     ]
     assert says in train_report.more_examples(rows)
     assert "too few" in train_report.more_examples(rows[:1])
+    assert "too few" in train_report.more_examples(rows[:2]), "ten examples say nothing either"
 
 
 def test_nothing_held_out_is_said(runs, trained):
