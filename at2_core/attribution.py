@@ -27,10 +27,8 @@ from .generation import Generation, replay_scored, retrace
 from .models import LanguageModel
 from .prompts import ContextTask
 from .readout import find_readout, no_readout, written_queries
-from .sources import OWN_ROLES, Source, cut, cut_all
+from .sources import OWN_ROLES, REACHING, Source, cut, cut_all
 from .thoughts import Markers, markers_of
-
-REACHING = ("thought", "all")  # scopes whose sources may stand in the response
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 from .errors import EstimatorFileError
 from .estimator import Estimator, save_estimator
+from .sources import GRANULARITIES
 
 FILE = "estimator.safetensors"
 FIGURES = ("correlation", "correlation_average_attention", "examples_validation", "examples_training")
-REMOVED = ("token", "word", "sentence", "paragraph", "document")
 # The hub's identifiers of the licences that data sets have most often.
 LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
             "cc-by-nc-sa-4.0", "odc-by", "odbl", "gpl-3.0", "bsd-3-clause"}  # fmt: skip
@@ -59,7 +59,7 @@ def _of_what(estimator: Estimator) -> str:
     """What was removed, in words: figures for other things cannot be compared."""
     settings = estimator.metadata.get("settings")
     what = settings.get("granularity") if isinstance(settings, dict) else None
-    return f" of {what}s" if isinstance(what, str) and what in REMOVED else ""
+    return f" of {what}s" if isinstance(what, str) and what in GRANULARITIES else ""
 
 
 def _splits(estimator: Estimator) -> int:

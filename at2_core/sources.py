@@ -33,6 +33,7 @@ SCOPES = (
     "thought",  # the response's own thought, before its answer
     "all",  # the prompt, and the response before what is attributed
 )
+REACHING = ("thought", "all")  # scopes whose sources may stand in the response
 OWN_ROLES = ("thought", "response")  # of sources in the response itself
 
 _SPLIT = {
@@ -103,7 +104,7 @@ def cut_all(
     prompt, turns = gen.rendered, gen.task.history
     kinds = ("context",) if scope == "context" else tuple({part.kind for part in prompt.parts})
     sources = [] if scope == "thought" else cut(prompt, granularity, kinds=kinds, turns=turns)
-    if scope in ("thought", "all"):
+    if scope in REACHING:
         opened = is_opened(prompt.text, markers)
         parts = parts_of(gen.text, gen.response_offsets, markers, opened=opened)
         kinds = ("thought",) if scope == "thought" else OWN_ROLES

@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from at2_core.errors import At2Error
 from at2_core.estimator import Estimator
 from at2_core.exploration import Exploration
+from at2_core.sources import REACHING
 from pages.ui import export, frame, history, model_switch, session
 from pages.ui.estimator_choice import Choice, choice
 from pages.ui.estimator_scores import told, with_chosen
@@ -20,7 +21,7 @@ from pages.ui.model_status import waiting_for_model
 from pages.ui.response_scores import own_scores
 from pages.ui.saved_view import saved_view
 from pages.ui.thoughts import THOUGHT_KEYS, thought_markers, with_markers_of_address
-from pages.ui.token_heatmap import REACHING, ViewState, chosen_now, measure_of, token_heatmap, whole_name
+from pages.ui.token_heatmap import ViewState, chosen_now, measure_of, token_heatmap, whole_name
 from pages.ui.verify import verify, verify_link
 
 Head = tuple[int, int]  # layer, head

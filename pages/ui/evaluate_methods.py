@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-REFINED = ("at2_ablations_8", "at2_ablations_32", "at2_ablations_64")
+REFINED = {f"at2_ablations_{count}": count for count in (8, 32, 64)}  # and how many
 NAMES = {
     "at2": "AT2",
-    "at2_ablations_8": "AT2 + 8 ablations",
-    "at2_ablations_32": "AT2 + 32 ablations",
-    "at2_ablations_64": "AT2 + 64 ablations",
+    **{method: f"AT2 + {count} ablations" for method, count in REFINED.items()},
     "average": "Average attention",
     "best_head": "Best single head",
     "top_heads": "Top 16 heads",
@@ -33,8 +31,8 @@ NAMES = {
 ABOUT = {
     "at2": "Attention of all heads, weighted by one learned coefficient per head.",
     **{
-        f"at2_ablations_{count}": f"AT2's scores, corrected token by token by what {count} random ablations do."
-        for count in (8, 32, 64)
+        method: f"AT2's scores, corrected token by token by what {count} random ablations do."
+        for method, count in REFINED.items()
     },
     "average": "Attention of all heads, all weighted alike.",
     "best_head": "Attention of the head with the largest coefficient.",

@@ -16,6 +16,7 @@ import numpy as np
 import streamlit as st
 
 from at2_core.card import plain
+from at2_core.sources import GRANULARITIES, SCOPES
 from pages.ui.component import ASSETS as ASSETS
 from pages.ui.component import Span, asset, beginning, script
 from pages.ui.component import ints as _ints
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from at2_core.exploration import Exploration
     from at2_core.prompts import ContextTask
 
-GRANULARITIES = ("token", "word", "sentence", "paragraph", "document")
-SCOPES = ("context", "prompt", "thought", "all")
-REACHING = ("thought", "all")  # scopes with sources in the response
 ROLES = (
     "context",
     "title",

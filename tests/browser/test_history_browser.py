@@ -41,44 +41,39 @@ def is_pinned(page, pinned: bool) -> None:
     page.get_by_role("button", name="Clear pin", disabled=not pinned).wait_for()
 
 
-def test_explore_follows_back_and_forward(example):
-    seen = example("", ".at2 .response .u")
+@pytest.mark.parametrize(
+    ("path", "drawn", "group", "first", "then", "told"),
+    [
+        ("", ".at2 .response .u", "Method", "AT2", "Average attention", "method=average"),
+        (
+            "compare",
+            ".at2.compare .method .heat .scores path",
+            "Sources",
+            "Sentence",
+            "Paragraph",
+            "granularity=paragraph",
+        ),
+    ],
+)
+def test_choices_and_pins_follow_back_and_forward(example, path, drawn, group, first, then, told):
+    seen = example(path, drawn)
     page = seen.page
-    choose(page, "Method", "Average attention")
-    address_has(page, "method=average")
+    choose(page, group, then)
+    address_has(page, told)
     page.locator(".response .u").nth(2).click()
-    address_has(page, "method=average", r"pin=\d+-\d+")
+    address_has(page, told, r"pin=\d+-\d+")
     page.go_back()
     is_pinned(page, False)
-    is_chosen(page, "Method", "Average attention")
+    is_chosen(page, group, then)
     page.go_back()
-    is_chosen(page, "Method", "AT2")
+    is_chosen(page, group, first)
     address_has(page)
     page.go_forward()
-    is_chosen(page, "Method", "Average attention")
+    is_chosen(page, group, then)
     page.go_forward()
     is_pinned(page, True)
-    is_chosen(page, "Method", "Average attention")
-    address_has(page, "method=average", r"pin=\d+-\d+")
-    assert not seen.errors
-
-
-def test_compare_follows_back_and_forward(example):
-    seen = example("compare", ".at2.compare .method .heat .scores path")
-    page = seen.page
-    choose(page, "Sources", "Paragraph")
-    address_has(page, "granularity=paragraph")
-    page.locator(".response .u").nth(2).click()
-    address_has(page, "granularity=paragraph", r"pin=\d+-\d+")
-    page.go_back()
-    is_pinned(page, False)
-    is_chosen(page, "Sources", "Paragraph")
-    page.go_back()
-    is_chosen(page, "Sources", "Sentence")
-    address_has(page)
-    page.go_forward()
-    is_chosen(page, "Sources", "Paragraph")
-    address_has(page, "granularity=paragraph")
+    is_chosen(page, group, then)
+    address_has(page, told, r"pin=\d+-\d+")
     assert not seen.errors
 
 

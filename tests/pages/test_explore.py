@@ -22,8 +22,9 @@ from streamlit.testing.v1 import AppTest
 
 from at2_core import exploration as explorations
 from at2_core.errors import Cancelled
+from at2_core.sources import GRANULARITIES
 from pages.ui import export, jobs, model_status, own_memory, own_text, run_progress, session, token_heatmap
-from pages.ui.token_heatmap import GRANULARITIES, ViewState, _utf16
+from pages.ui.token_heatmap import ViewState, _utf16
 
 APP = Path(__file__).parents[2] / "app.py"
 HOSTILE = (

@@ -20,6 +20,7 @@ from at2_core import exploration as explorations
 from at2_core import verification
 from at2_core.attribution import all_token_scores
 from at2_core.exploration import explore
+from at2_core.sources import SCOPES
 from pages.ui import (
     compare_state,
     compare_tables,
@@ -32,7 +33,7 @@ from pages.ui import (
     verify,
     verify_picture,
 )
-from pages.ui.token_heatmap import ROLES, SCOPES, ViewState, sentence_kinds
+from pages.ui.token_heatmap import ROLES, ViewState, sentence_kinds
 
 APP = Path(__file__).parents[2] / "app.py"
 TASK = at2.ContextTask(
